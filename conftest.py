@@ -1,0 +1,39 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make this checkout importable as ``ansible_collections.xen.virtio``, wherever it lies."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+COLLECTIONS = ROOT / ".cache" / "collections"
+
+
+def link_checkout() -> None:
+    """Link the checkout to where Ansible looks for a collection (idempotent, safe side by side)."""
+    link = COLLECTIONS / "ansible_collections" / "xen" / "virtio"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if link.is_symlink() and link.resolve() == ROOT:
+        return
+    fresh = link.with_name(f"virtio.{os.getpid()}")
+    fresh.symlink_to(ROOT, target_is_directory=True)
+    fresh.replace(link)
+
+
+def install_finder() -> None:
+    """Let ``import ansible_collections.xen.virtio…`` find the link, as Ansible itself would."""
+    from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder  # noqa: PLC0415
+
+    if any(isinstance(finder, _AnsibleCollectionFinder) for finder in sys.meta_path):
+        return
+    _AnsibleCollectionFinder(paths=[str(COLLECTIONS)])._install()
+
+
+link_checkout()
+sys.path.insert(0, str(ROOT / "tests"))
+if "ANSIBLE_TEST_CONTENT_ROOT" not in os.environ:  # ansible-test brings its own finder
+    install_finder()
