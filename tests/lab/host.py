@@ -1,0 +1,674 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A lab host: one dom0 with a real xenstored and a real xl, and the domains that run "on" it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid as uuids
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from . import build, domains, faults, namespace, roots, units, wire
+from .errors import LabError, LabUnavailable
+
+Kind = Literal["dom0less", "toolstack"]
+Daemon = Literal["c", "o"]
+TESTS = Path(__file__).resolve().parents[1]
+ASIDE = "socket.real"
+START_TIMEOUT = 30.0  # seconds; a start takes a fraction of one
+
+OXENSTORED_CONF = """\
+pid-file = /run/xenstored/xenstored.pid
+test-eagain = false
+merge-activate = true
+perms-activate = true
+perms-watch-activate = true
+quota-activate = true
+quota-maxentity = 1000
+quota-maxsize = 2048
+quota-maxwatch = 100
+quota-transaction = 10
+quota-maxrequests = 1024
+quota-path-max = 1024
+quota-maxoutstanding = 1024
+quota-maxwatchevents = 1024
+persistent = false
+xenstored-kva = {hypervisor}/dom0_ring
+xenstored-port = {hypervisor}/dom0_port
+"""
+
+
+class Dom0less(NamedTuple):
+    """A dom0less domain of this host: Xen starts it at every boot."""
+
+    name: str | None
+    uuid: str | None
+    paused: bool
+
+
+class Xenstored:
+    """The host's store daemon as a process."""
+
+    def __init__(self, host: LabHost) -> None:
+        self._host = host
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, None while it does not run."""
+        pid: int | None = self._host.ask("pids").get("xenstored")
+        return pid
+
+    def kill(self) -> None:
+        """SIGKILL: connections break, new ones are refused, the store is lost."""
+        self._host.ask("signal", name="xenstored", number=int(signal.SIGKILL))
+
+    def stop(self) -> None:
+        """SIGSTOP: connections stay, nothing is answered."""
+        self._host.ask("signal", name="xenstored", number=int(signal.SIGSTOP))
+
+    def cont(self) -> None:
+        self._host.ask("signal", name="xenstored", number=int(signal.SIGCONT))
+
+    def restart(self) -> None:
+        """Killed and started again with an empty store: dom0's own nodes, no other domain introduced."""
+        self._host.ask("stop", name="xenstored")
+        self._host.start_xenstored()
+
+
+class LabHost:
+    """A context manager; ``start`` and ``stop`` do the same by hand.
+
+    ``folder`` must be empty or not there; all state lives in it, and it is removed at the end unless
+    ``keep``.  ``daemon`` is "c" (xenstored) or "o" (oxenstored), ``release`` one of "4.17" and "4.20",
+    ``python`` the interpreter that ``host.python`` runs.  With ``lifeline=False`` the host outlives its
+    owner and is stopped by ``LabHost.attach(folder).stop()``.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        daemon: Daemon = "c",
+        release: str = "4.17",
+        *,
+        python: str | None = None,
+        keep: bool = False,
+        lifeline: bool = True,
+    ) -> None:
+        if daemon not in {"c", "o"}:
+            raise LabError(f"no daemon {daemon!r}: it is 'c' (xenstored) or 'o' (oxenstored)")
+        self.folder = Path(folder).absolute()
+        self.daemon = daemon
+        self.release = release
+        self.xenstored = Xenstored(self)
+        self.hypervisor = domains.Hypervisor(self.folder / "hv")
+        self._python = python or sys.executable
+        self._keep = keep
+        self._lifeline = lifeline
+        self._process: subprocess.Popen[bytes] | None = None
+        self._short: Path | None = None
+        self._dom0less: list[Dom0less] = []
+        self._xen: roots.Xen | None = None
+        self._shims: build.Shims | None = None
+
+    # ---- start and stop ----
+
+    def __enter__(self) -> LabHost:
+        return self.start()
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
+
+    def start(self) -> LabHost:
+        if self._process is not None:
+            raise LabError(f"the lab host in {self.folder} already runs")
+        self._find_programs()
+        self.folder = self.folder.resolve()
+        namespace.refuse_below_own(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if any(self.folder.iterdir()):
+            raise LabError(f"a lab host starts in an empty folder: {self.folder} is not")
+        self.hypervisor = domains.Hypervisor(self.folder / "hv")
+        try:
+            self._prepare()
+            self._start_holder()
+            self._write_entrances()
+            self._save()
+            self.start_xenstored()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End everything that belongs to this host.  Stopping twice does nothing."""
+        with contextlib.suppress(LabError, OSError):
+            self.ask("quit")
+        self._wait_for_end()
+        if self._process is not None:
+            if self._process.stdin:
+                self._process.stdin.close()
+            self._process.wait()
+            self._process = None
+        if self._short is not None:
+            shutil.rmtree(self._short, ignore_errors=True)
+            self._short = None
+        if self.folder.is_dir() and not self._keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    @classmethod
+    def attach(cls, folder: str | os.PathLike[str]) -> LabHost:
+        """The host that another process started in ``folder``."""
+        path = Path(folder).resolve()
+        try:
+            state = json.loads((path / "state.json").read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            raise LabError(f"no lab host in {path}") from None
+        host = cls(path, state["daemon"], state["release"], python=state["python"], keep=state["keep"])
+        host._dom0less = [Dom0less(*item) for item in state["dom0less"]]
+        host._find_programs()
+        return host
+
+    @property
+    def running(self) -> bool:
+        try:
+            self.ask("pids")
+        except LabError:
+            return False
+        return True
+
+    # ---- paths ----
+
+    @property
+    def socket(self) -> str:
+        """xenstored's own socket: dom0's view of the store."""
+        return self._reachable(self._run / "xenstored" / "socket")
+
+    @property
+    def real_socket(self) -> str:
+        """xenstored's socket, also while a fault stands in its place."""
+        aside = self._run / "xenstored" / ASIDE
+        return self._reachable(aside) if aside.exists() else self.socket
+
+    def set_aside_socket(self) -> str:
+        """Make room at /run/xenstored/socket for a fault; returns where xenstored still listens."""
+        aside = self._run / "xenstored" / ASIDE
+        if aside.exists():
+            raise LabError("a fault already stands in the place of xenstored's socket")
+        (self._run / "xenstored" / "socket").rename(aside)
+        return self._reachable(aside)
+
+    def put_socket_back(self) -> None:
+        aside = self._run / "xenstored" / ASIDE
+        if aside.exists():
+            aside.rename(self._run / "xenstored" / "socket")
+
+    @property
+    def python(self) -> str:
+        """An executable that is python inside the host: usable as ansible_python_interpreter."""
+        return str(self.folder / "python")
+
+    @property
+    def root(self) -> Path:
+        """Where the host's own folders lie: ``root / "etc/systemd/system"`` is its /etc/systemd/system."""
+        return self.folder / "root"
+
+    @property
+    def _run(self) -> Path:
+        return self.root / "run"
+
+    def _reachable(self, path: Path) -> str:
+        """The path itself, or one through a short link where it is too long for a socket's address."""
+        if len(os.fsencode(path)) < 108:
+            return str(path)
+        if self._short is None:
+            self._short = Path(tempfile.mkdtemp(prefix="xen-lab-"))
+            (self._short / "host").symlink_to(self.folder)
+        return str(self._short / "host" / path.relative_to(self.folder))
+
+    # ---- running things inside ----
+
+    def run(
+        self,
+        argv: Sequence[str | os.PathLike[str]],
+        *,
+        check: bool = True,
+        timeout: float = 60.0,
+        input: str | None = None,
+        env: dict[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Any command inside the host, as its root."""
+        command = [str(self.folder / "enter"), *(os.fspath(item) for item in argv)]
+        return self._run_process(command, check=check, timeout=timeout, input=input, env=env)
+
+    def xl(self, *args: str, check: bool = True, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+        """The real xl."""
+        return self.run(["xl", *args], check=check, timeout=timeout)
+
+    def _run_process(
+        self,
+        command: list[str],
+        *,
+        check: bool,
+        timeout: float,
+        input: str | None,
+        env: dict[str, str] | None,
+    ) -> subprocess.CompletedProcess[str]:
+        # Output goes to files: a daemon left behind by the command may keep its descriptors for ever.
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            done = subprocess.run(
+                command,
+                check=False,
+                timeout=timeout,
+                input=input if input is not None else "",
+                stdout=out,
+                stderr=err,
+                text=True,
+                env={**os.environ, **(env or {})},
+            )
+            out.seek(0)
+            err.seek(0)
+            result = subprocess.CompletedProcess(command[1:], done.returncode, out.read(), err.read())
+        if check and result.returncode:
+            raise LabError(
+                f"{shlex.join(command[1:])} ended with {result.returncode}: {result.stderr.strip()}"
+            )
+        return result
+
+    # ---- domains ----
+
+    def add_domain(
+        self,
+        name: str | None = None,
+        kind: Kind = "dom0less",
+        uuid: str | None = None,
+        domid: int | None = None,
+        paused: bool = False,
+    ) -> int:
+        """A domain that xl did not make; returns its domid, which was never used on this host before.
+
+        "dom0less": as Xen and init-dom0less leave it, ``dom0less-<domid>`` unless named; it comes again
+        at a reboot.  "toolstack": as another toolstack would, with a name only dom0 can write.
+        """
+        if kind not in {"dom0less", "toolstack"}:
+            raise LabError(f"no kind {kind!r} of domain: it is 'dom0less' or 'toolstack'")
+        number = self.hypervisor.next_domid(domid)
+        identity = uuids.UUID(uuid) if uuid else uuids.uuid4()
+        self.hypervisor.store(domains.Domain(number, identity, "hp" if paused else "h"))
+        with self.store() as client:
+            if kind == "dom0less":
+                userdata = self.root / f"var/lib/xen/userdata-d.{number}.{identity}.libxl-json"
+                userdata.write_bytes(domains.dom0less_userdata(identity))
+                domains.write_dom0less(client, number, identity, name or f"dom0less-{number}")
+                self._dom0less.append(Dom0less(name, uuid, paused))
+                self._save()
+            else:
+                domains.write_toolstack(client, number, identity, name or f"domain-{number}")
+        return number
+
+    def kill_domain(self, domid: int) -> None:
+        """The domain is gone at once, as Xen sees it; its nodes stay until a toolstack removes them."""
+        self.hypervisor.destroy(domid)
+        for name in (f"namespace-{domid}", f"view-{domid}"):
+            self.ask("stop", name=name)
+
+    def pause_domain(self, domid: int) -> None:
+        self.hypervisor.set_flag(domid, "p", True)
+
+    def unpause_domain(self, domid: int) -> None:
+        self.hypervisor.set_flag(domid, "p", False)
+
+    def shutdown_domain(self, domid: int, *, crashed: bool = False) -> None:
+        """The guest powered off (or crashed): the domain is still there, and xenstored and xl are told."""
+        self.hypervisor.set_flag(domid, "s", True)
+        self.hypervisor.set_flag(domid, "c", crashed)
+        self.hypervisor.raise_virq()
+
+    def domain_view(self, domid: int) -> str:
+        """A socket that is the domain's own view of the store, with its permissions and quotas."""
+        self.hypervisor.known(domid)
+        path = self.folder / "views" / f"{domid}.sock"
+        if f"view-{domid}" not in self.ask("pids"):
+            self._wait_for_ring(domid)
+            path.parent.mkdir(exist_ok=True)
+            self._spawn_module("ring", f"view-{domid}", str(self.hypervisor.folder), str(domid), str(path))
+        return self._reachable(path)
+
+    def domain_python(self, domid: int, *, device: bool = False) -> str:
+        """As ``python``, inside the domain: its /dev/xen/xenbus is its view, there is no xenstored socket.
+
+        /dev/xen/xenbus is a socket; with ``device`` it is disguised as the character device it is on a
+        real machine: it is opened, and every write carries one message (shim/device.c).
+        """
+        view = self.domain_view(domid)
+        name = f"namespace-{domid}"
+        folder = self.folder / "domains" / str(domid)
+        if name not in self.ask("pids"):
+            self._start_domain_namespace(domid, folder, Path(view))
+        environment = {}
+        if device:
+            environment = {"LD_PRELOAD": str(self._built.device), "XEN_LAB_XENBUS": view}
+        script = folder / ("python-device" if device else "python")
+        self._write_entrance(script, self.ask("pids")[name], f"domain {domid}", [self._python], environment)
+        return str(script)
+
+    # ---- dom0's access to the store ----
+
+    def store(self, *, timeout: float = 20.0) -> wire.Client:
+        """A connection as dom0 (a context manager)."""
+        return wire.Client(self.real_socket, timeout=timeout)
+
+    def read(self, path: str) -> bytes | None:
+        """The node's value, None where there is no such node."""
+        with self.store() as client:
+            return client.read(path)
+
+    def write(self, path: str, value: str | bytes) -> None:
+        with self.store() as client:
+            client.write(path, value)
+
+    def rm(self, path: str) -> bool:
+        """Remove the subtree; False where there was none."""
+        with self.store() as client:
+            return client.remove(path)
+
+    def ls(self, path: str = "/") -> dict[str, tuple[bytes, tuple[str, ...]]]:
+        """The subtree, depth first: path -> (value, permissions)."""
+        with self.store() as client:
+            return client.tree(path)
+
+    # ---- stand-ins and faults ----
+
+    def answer_backends(self, on: bool = True) -> None:
+        """Start or end the fake that answers backend states (backends.py says which)."""
+        if not on:
+            self.ask("stop", name="backends")
+        elif "backends" not in self.ask("pids"):
+            self._spawn_module("backends", "backends", str(self._run / "xenstored" / "socket"))
+
+    def mute(self, after: int = 0, **where: Any) -> faults.Proxy:
+        """A way to the store whose replies stop after ``after`` messages and never come again."""
+        return faults.Proxy(self, faults.Mute(after), **where)
+
+    def delay(self, seconds: float, **where: Any) -> faults.Proxy:
+        """A way to the store whose every reply comes ``seconds`` late."""
+        return faults.Proxy(self, faults.Delay(seconds), **where)
+
+    def hang_up(self, after: int = 0, **where: Any) -> faults.Proxy:
+        """A way to the store that closes the connection after ``after`` replies."""
+        return faults.Proxy(self, faults.HangUp(after), **where)
+
+    def conflict(self, path: str, *, times: int = 1, value: str | None = None, **where: Any) -> faults.Proxy:
+        """A way to the store on which somebody else touches ``path`` just before a transaction ends.
+
+        It happens before each of the first ``times`` commits that pass: written with ``value``, or with
+        the value it has (which conflicts just the same); ``value`` None on an absent node creates it.
+        """
+        return faults.Proxy(self, faults.Conflict(self, path, times, value), **where)
+
+    # ---- power ----
+
+    def reboot(self) -> list[units.Done]:
+        """Power off and on: domains, /run and the store are gone, /etc, /var/lib and /usr/local stay.
+
+        Then: xenstored, the dom0less domains in their order (with new domids), and the units wanted by
+        multi-user.target; returns what those did.
+        """
+        self.power_off()
+        return self.power_on()
+
+    def power_off(self) -> None:
+        """Every process of the host and its domains ends at once."""
+        self.ask("sweep")
+        for name in self.ask("pids"):
+            self.ask("stop", name=name)
+        self.hypervisor.reset()
+        for path in self._run.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        namespace.make_volatile(self._run)
+
+    def power_on(self) -> list[units.Done]:
+        self.start_xenstored()
+        guests, self._dom0less = self._dom0less, []
+        for guest in guests:
+            self.add_domain(guest.name, "dom0less", guest.uuid, paused=guest.paused)
+        return units.run_wanted(self)
+
+    def processes(self) -> dict[int, str]:
+        """Everything that runs inside the host beside the lab's own parts: pid -> command line."""
+        own = {self._holder_pid(), *self.ask("pids").values()}
+        here = os.readlink(f"/proc/{self._holder_pid()}/ns/mnt")
+        found = {}
+        for entry in os.listdir("/proc"):
+            with contextlib.suppress(OSError):
+                if entry.isdigit() and int(entry) not in own and os.readlink(f"/proc/{entry}/ns/mnt") == here:
+                    found[int(entry)] = (
+                        Path(f"/proc/{entry}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    )
+        return found
+
+    # ---- inside ----
+
+    @property
+    def xen(self) -> roots.Xen:
+        if self._xen is None:
+            self._find_programs()
+        assert self._xen is not None
+        return self._xen
+
+    @property
+    def _built(self) -> build.Shims:
+        if self._shims is None:
+            self._shims = build.shims(self.xen)
+        return self._shims
+
+    def _find_programs(self) -> None:
+        for tool, package in (("unshare", "util-linux"), ("nsenter", "util-linux")):
+            if not shutil.which(tool):
+                raise LabUnavailable(f"the lab needs {tool} (Debian package {package})")
+        self._xen = roots.locate(self.release)
+        self._shims = build.shims(self._xen)
+
+    def _prepare(self) -> None:
+        self.hypervisor.create()
+        (self.folder / "log").mkdir()
+        namespace.make_machine(self.folder / "machine")
+        namespace.make_tree(self.root, self.folder / "machine")
+        script = namespace.tool_script(self.xen, self._built.toolstack, self.hypervisor.folder)
+        namespace.install_tools(self.root, script)
+        conf = OXENSTORED_CONF.format(hypervisor=self.hypervisor.folder)
+        (self.folder / "oxenstored.conf").write_text(conf)
+
+    def _start_holder(self) -> None:
+        machine = self.folder / "machine"
+        wrapper = Path("/usr/lib/xen-common/bin/xen-utils-wrapper")  # what Debian's /usr/sbin/xl is
+        script = str(self.root / "usr/local/sbin/xl")
+        config = {
+            "folder": str(self.folder),
+            "control": str(self.folder / "control"),
+            "lifeline": self._lifeline,
+            "remove": not self._keep,
+            "originals": [
+                *((f"/{name}", str(machine / name), True) for name in namespace.OWN),
+                ("/dev", str(machine / "dev"), False),
+            ],
+            "binds": [
+                *((str(self.root / name), f"/{name}") for name in namespace.OWN),
+                *((str(self._run), path) for path in namespace.run_folders()),
+                *([(script, str(wrapper))] if wrapper.exists() else []),
+            ],
+        }
+        (self.folder / "holder.json").write_text(json.dumps(config))
+        ways = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+        command = ["unshare", *ways, "--mount", "--propagation", "private", "--"]
+        with open(self.folder / "log" / "holder.log", "wb") as log:
+            self._process = subprocess.Popen(
+                [*command, *python_command("holder", str(self.folder / "holder.json"))],
+                stdin=subprocess.PIPE if self._lifeline else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        assert self._process.stdout is not None
+        with self._process.stdout as told:
+            if not told.readline():
+                reason = (self.folder / "log" / "holder.log").read_text().strip().splitlines() or [
+                    "no message"
+                ]
+                raise LabUnavailable(
+                    f"this machine does not let the lab make a mount namespace: {reason[-1]}"
+                )
+
+    def _holder_pid(self) -> int:
+        pid: int = json.loads((self.folder / "state.json").read_text())["pid"]
+        return pid
+
+    def _write_entrances(self) -> None:
+        assert self._process is not None
+        title = f"the lab host in {self.folder}"
+        self._write_entrance(self.folder / "enter", self._process.pid, title, [])
+        self._write_entrance(self.folder / "python", self._process.pid, title, [self._python])
+
+    def _write_entrance(
+        self, path: Path, pid: int, title: str, program: list[str], environment: dict[str, str] | None = None
+    ) -> None:
+        user = os.geteuid() != 0
+        text = namespace.enter_script(pid, title, user=user, environment=environment or {}, program=program)
+        namespace.write_script(path, text)
+
+    def _save(self) -> None:
+        pid = self._process.pid if self._process is not None else self._holder_pid()
+        state = {
+            "daemon": self.daemon,
+            "release": self.release,
+            "python": self._python,
+            "keep": self._keep,
+            "pid": pid,
+            "dom0less": self._dom0less,
+        }
+        fresh = self.folder / "state.json.new"
+        fresh.write_text(json.dumps(state, indent=2) + "\n")
+        fresh.replace(self.folder / "state.json")
+
+    def start_xenstored(self) -> None:
+        """An empty store with dom0's nodes in it; rings of earlier domains are forgotten."""
+        for name in ("socket", ASIDE):
+            (self._run / "xenstored" / name).unlink(missing_ok=True)
+        for name in self.ask("pids"):
+            if name.startswith(("view-", "namespace-", "backends")):
+                self.ask("stop", name=name)
+        self.hypervisor.forget_rings()
+        program = "xenstored" if self.daemon == "c" else "oxenstored"
+        environment, argv = self.xen.command(self.xen.programs / program, self._built.xenstored)
+        if self.daemon == "c":
+            argv += ["--no-fork"]
+        else:
+            argv += ["--no-fork", "--config-file", str(self.folder / "oxenstored.conf")]
+        self.ask(
+            "spawn",
+            name="xenstored",
+            argv=argv,
+            env={**environment, "XEN_LAB_HV": str(self.hypervisor.folder)},
+            log=str(self.folder / "log" / "xenstored.log"),
+            ready=False,
+        )
+        try:
+            wire.wait_for_store(self.socket, START_TIMEOUT)
+        except TimeoutError as error:
+            log = (self.folder / "log" / "xenstored.log").read_text(errors="replace").strip()
+            raise LabError(f"{error}: {log[-400:]}") from None
+        self.run(["xen-init-dom0"])
+
+    def _wait_for_ring(self, domid: int) -> None:
+        """xenstored maps a domain's ring when it is introduced, which xl does late in a create."""
+        page = self.hypervisor.folder / f"ring/{domid}"
+        deadline = time.monotonic() + START_TIMEOUT
+        while not (page.exists() and page.stat().st_size):
+            if time.monotonic() > deadline:
+                raise LabError(
+                    f"domain {domid} was never introduced to xenstored: it has no view of the store"
+                )
+            time.sleep(0.005)
+
+    def _start_domain_namespace(self, domid: int, folder: Path, view: Path) -> None:
+        machine = self.folder / "machine"
+        if not folder.exists():
+            namespace.make_tree(folder / "root", machine)
+            namespace.make_dev(folder / "dev", machine, view)
+        config = {
+            "folder": str(folder),
+            "originals": [],
+            "binds": [
+                *((str(folder / "root" / name), f"/{name}") for name in namespace.OWN),
+                *((str(folder / "root" / "run"), path) for path in namespace.run_folders()),
+                (str(folder / "dev"), "/dev"),
+            ],
+        }
+        (folder / "holder.json").write_text(json.dumps(config))
+        argv = ["unshare", "--mount", "--propagation", "private", "--"]
+        argv += python_command("holder", str(folder / "holder.json"))
+        self._spawn(f"namespace-{domid}", argv)
+
+    def _spawn_module(self, module: str, name: str, *args: str) -> None:
+        self._spawn(name, python_command(module, *args))
+
+    def _spawn(self, name: str, argv: list[str]) -> None:
+        log = str(self.folder / "log" / f"{name}.log")
+        self.ask("spawn", name=name, argv=argv, env={}, log=log, ready=True)
+
+    def ask(self, operation: str, **arguments: Any) -> Any:
+        """One request to the holder."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(60)
+            try:
+                connection.connect(self._reachable(self.folder / "control"))
+            except OSError:
+                raise LabError(f"the lab host in {self.folder} does not run") from None
+            with connection.makefile("rw", encoding="utf-8") as stream:
+                stream.write(json.dumps({"do": operation, "with": arguments}) + "\n")
+                stream.flush()
+                line = stream.readline()
+        if not line:
+            raise LabError(f"the lab host in {self.folder} ended while it was asked to {operation}")
+        reply = json.loads(line)
+        if "error" in reply:
+            raise LabError(reply["error"])
+        return reply["ok"]
+
+    def _wait_for_end(self) -> None:
+        """A host that another process started has no child of ours to wait for."""
+        if self._process is not None:
+            return
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            pid = self._holder_pid()
+            deadline = time.monotonic() + START_TIMEOUT
+            while os.path.exists(f"/proc/{pid}/ns") and self.folder.exists() and time.monotonic() < deadline:
+                time.sleep(0.005)
+
+
+def python_command(module: str, *args: str) -> list[str]:
+    """Run one of the lab's own modules as a program, whatever is on the caller's Python path."""
+    start = f"import sys; sys.path.insert(0, {str(TESTS)!r}); from lab.{module} import main; main()"
+    return [sys.executable, "-I", "-S", "-c", start, *args]
+
+
+@contextlib.contextmanager
+def temporary_host(**options: Any) -> Iterator[LabHost]:
+    """A host in a temporary folder of its own."""
+    with (
+        tempfile.TemporaryDirectory(prefix="xen-lab-") as folder,
+        LabHost(Path(folder) / "host", **options) as host,
+    ):
+        yield host

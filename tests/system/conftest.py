@@ -1,0 +1,45 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Lab hosts for system tests (tests/lab/README.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import LabHost, LabUnavailable
+
+LabFactory = Callable[..., LabHost]
+
+
+@pytest.fixture
+def lab_factory(tmp_path: Path) -> Iterator[LabFactory]:
+    """Start any number of lab hosts: ``lab_factory(daemon="o", release="4.20")``; all end with the test."""
+    with ExitStack() as hosts:
+        count = 0
+
+        def start(**options: Any) -> LabHost:
+            nonlocal count
+            count += 1
+            try:
+                return hosts.enter_context(LabHost(tmp_path / f"host{count}", **options))
+            except LabUnavailable as reason:
+                pytest.skip(f"{reason}")
+
+        yield start
+
+
+@pytest.fixture
+def lab(lab_factory: LabFactory) -> LabHost:
+    """A lab host with the C xenstored of Xen 4.17."""
+    return lab_factory()
+
+
+@pytest.fixture(params=["c", "o"], ids=["xenstored", "oxenstored"])
+def lab_any(request: pytest.FixtureRequest, lab_factory: LabFactory) -> LabHost:
+    """A lab host of Xen 4.17, once with the C xenstored and once with oxenstored."""
+    return lab_factory(daemon=request.param)
