@@ -1,0 +1,281 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can be asked of xenstore, and what can go wrong: requests, their rules, errors.
+
+Everything that xenstored would refuse for its form is refused here, with the path's name, before a byte is sent.
+Sources: ``xen/include/public/io/xs_wire.h`` and ``docs/misc/xenstore.txt`` of Xen, and both of its daemons.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Union
+
+from ._wire import ABS_PATH_MAX, OPS, PAYLOAD_MAX, REL_PATH_MAX
+
+DIRECTORY = OPS["DIRECTORY"]
+READ = OPS["READ"]
+GET_PERMS = OPS["GET_PERMS"]
+WATCH = OPS["WATCH"]
+UNWATCH = OPS["UNWATCH"]
+TRANSACTION_START = OPS["TRANSACTION_START"]
+TRANSACTION_END = OPS["TRANSACTION_END"]
+WRITE = OPS["WRITE"]
+MKDIR = OPS["MKDIR"]
+RM = OPS["RM"]
+SET_PERMS = OPS["SET_PERMS"]
+WATCH_EVENT = OPS["WATCH_EVENT"]
+ERROR = OPS["ERROR"]
+DIRECTORY_PART = OPS["DIRECTORY_PART"]
+NAMES: Mapping[int, str] = {number: name for name, number in OPS.items()}
+
+PATH_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-/_@"
+SPECIAL_NODES = frozenset(("@introduceDomain", "@releaseDomain"))
+DOMID_LIMIT = 0x7FF0  # DOMID_FIRST_RESERVED, xen/include/public/xen.h
+
+_PREFIX_OF_DOMAIN = re.compile(r"/local/domain/\d{1,5}/")
+_PERMISSION = re.compile(r"[nrwb](?:0|[1-9][0-9]{0,4})")
+_OPS_ON_SPECIAL = frozenset(("WATCH", "UNWATCH", "GET_PERMS", "SET_PERMS"))
+
+_QUOTA = "a quota of xenstored is used up: raise it, or remove nodes, watches or transactions of this domain"
+_FORBIDDEN = "use the store of dom0, or have the owner of the node permit it"
+_REMEDIES: Mapping[str, str] = {
+    "EACCES": _FORBIDDEN,
+    "EPERM": _FORBIDDEN,
+    "ENOSPC": _QUOTA,
+    "EQUOTA": _QUOTA,
+    "E2BIG": "that is more than xenstored keeps in one node: shorten the value or the list of permissions",
+    "EINVAL": "xenstored takes paths of at most 2048 characters (oxenstored: 1024) out of A-Z a-z 0-9 - / _ @",
+    "ENOMEM": "xenstored is out of memory",
+}
+_MEANINGS: Mapping[str, str] = {
+    "EACCES": "permission denied",
+    "ENOENT": "no such node",
+    "ENOSPC": "over quota",
+    "EQUOTA": "over quota",
+    "E2BIG": "too big",
+    "EINVAL": "invalid",
+    "EAGAIN": "a conflict with another transaction",
+    "ENOSYS": "this xenstored does not know the operation",
+}
+_SHOWN = 300  # characters of a path in a message
+# the C daemon says ENOSPC for a quota; oxenstored's EQUOTA is no errno
+_ERRNOS: Mapping[str, int] = {"EQUOTA": errno.EDQUOT}
+
+
+class StoreError(Exception):
+    """The store refused an operation, or could not be asked.
+
+    ``operation`` is the request's name in xs_wire.h, ``path`` the node (or the store's own path where the
+    connection failed), ``code`` the error's name, ``errno`` its number on this machine (0: unknown to it) and
+    ``remedy`` what to do about it, possibly empty.
+    """
+
+    def __init__(self, operation: str, path: str, code: str, detail: str = "", remedy: str = "") -> None:
+        super().__init__(operation, path, code, detail, remedy)
+        self.operation = operation
+        self.path = path
+        self.code = code
+        self.detail = detail
+        self._remedy = remedy
+
+    @property
+    def errno(self) -> int:
+        """The number of ``code`` on this machine, 0 where it has none."""
+        number: int = getattr(errno, self.code, 0)
+        return _ERRNOS.get(self.code, number)
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it: one sentence without its full stop, or nothing."""
+        return self._remedy or _remedy(self.operation, self.code)
+
+    def because(self, reason: str) -> StoreError:
+        """Put a reason before the remedy; the error itself."""
+        self._remedy = f"{reason}: {self.remedy}" if self.remedy else reason
+        return self
+
+    def __str__(self) -> str:
+        path = self.path if self.path and self.path.isprintable() else repr(self.path)
+        if len(path) > _SHOWN:
+            path = f"{path[:_SHOWN]}…"
+        number = self.errno
+        why = self.detail or _MEANINGS.get(self.code) or (os.strerror(number) if number else "refused")
+        remedy = self.remedy
+        return f"xenstore {self.operation} {path}: {why} ({self.code})" + (f"; {remedy}" if remedy else "")
+
+
+class StoreTimeout(StoreError):  # noqa: N818 (the names say what happened)
+    """Nothing came before the deadline; the connection is closed."""
+
+
+class StoreLost(StoreError):  # noqa: N818
+    """The store cannot be reached, or the connection ended or spoke out of turn; the connection is closed."""
+
+
+class StoreConflict(StoreError):  # noqa: N818
+    """Others changed the same nodes each time the transaction was tried."""
+
+
+class Abort(Exception):  # noqa: N818
+    """Raised by the work of a transaction to end it without writing anything."""
+
+
+class Node(NamedTuple):
+    """A node's value and, where asked for, its permissions as the store gives them, owner first."""
+
+    value: bytes
+    perms: tuple[str, ...] | None = None
+
+
+class Request(NamedTuple):
+    """One message to be: made by the builders below."""
+
+    op: int
+    payload: bytes
+    path: str
+
+
+Answer = Union[bytes, StoreError]
+
+
+def _remedy(operation: str, code: str) -> str:
+    if code == "ENOENT" and operation == "SET_PERMS":
+        return "the node does not exist, or a domain in its permissions does not"
+    return _REMEDIES.get(code, "")
+
+
+def check_path(path: str, operation: str = "READ", *, absolute: bool = False) -> bytes:
+    """The bytes of ``path`` as the wire wants them, without the closing NUL.
+
+    What both xenstoreds refuse is refused here, before anything is sent: empty paths, characters other than
+    ``A-Z a-z 0-9 - / _ @``, double and closing slashes, more than 3072 characters, more than 2048 behind
+    ``/local/domain/N/`` or of a relative path (xs_wire.h). ``@introduceDomain`` and ``@releaseDomain`` can be
+    watched and carry permissions, nothing else. Raises StoreError (EINVAL) that names the path.
+    """
+    try:
+        raw = path.encode("ascii")
+    except UnicodeEncodeError:
+        raw = b"\0"
+    # one pass for what nearly every path is
+    if (
+        raw[:1] == b"/"
+        and len(raw) <= REL_PATH_MAX
+        and not raw.translate(None, PATH_CHARACTERS)
+        and b"//" not in raw
+        and (raw[-1] != 0x2F or len(raw) == 1)
+    ):
+        return raw
+    reason = _fault_of_path(path, operation, absolute)
+    if reason:
+        raise StoreError(operation, path, "EINVAL", reason, "mend the path")
+    return raw
+
+
+def _fault_of_path(path: str, operation: str, absolute: bool) -> str:
+    """Why xenstored would refuse a path, or nothing."""
+    wrong = sorted({c for c in path if ord(c) > 127 or ord(c) not in PATH_CHARACTERS})
+    prefix = _PREFIX_OF_DOMAIN.match(path)
+    special = path.startswith("@")
+    faults = (
+        (not path, "the path is empty"),
+        (wrong, f"xenstore paths have no {' '.join(map(repr, wrong[:5]))}, only A-Z a-z 0-9 - / _ @"),
+        (
+            special and (absolute or operation not in _OPS_ON_SPECIAL),
+            "a special node has no value and no children",
+        ),
+        (
+            special and path not in SPECIAL_NODES,
+            f"the special nodes are {' and '.join(sorted(SPECIAL_NODES))}",
+        ),
+        (absolute and path[:1] != "/", "the path is not absolute"),
+        ("//" in path, "two slashes follow each other"),
+        (path.endswith("/") and path != "/", "the path ends in a slash"),
+        (len(path) > ABS_PATH_MAX, f"the path is longer than {ABS_PATH_MAX} characters"),
+        (
+            len(path) - (prefix.end() if prefix else 0) > REL_PATH_MAX,
+            f"the path is longer than {REL_PATH_MAX} characters",
+        ),
+    )
+    return next((why for found, why in faults if found), "")
+
+
+def check_perms(path: str, perms: Sequence[str]) -> bytes:
+    """The bytes of a list of permissions such as ``("n0", "r5")``: the owner first, then other domains.
+
+    Letters: n none, r read, w write, b both; domain ids from 0 to 32751. Raises StoreError (EINVAL).
+    """
+    if isinstance(perms, str) or not perms:
+        raise StoreError("SET_PERMS", path, "EINVAL", "permissions are a list that starts with the owner")
+    for perm in perms:
+        if not _PERMISSION.fullmatch(perm) or int(perm[1:]) >= DOMID_LIMIT:
+            raise StoreError(
+                "SET_PERMS",
+                path,
+                "EINVAL",
+                f"{perm!r} is no permission",
+                "write n, r, w or b and a domain id, such as n0 or r5",
+            )
+    return b"".join(perm.encode("ascii") + b"\0" for perm in perms)
+
+
+def _sized(op: int, payload: bytes, path: str) -> Request:
+    if len(payload) > PAYLOAD_MAX:
+        raise StoreError(
+            NAMES[op],
+            path,
+            "E2BIG",
+            f"the message would have {len(payload)} bytes, xenstored takes {PAYLOAD_MAX}",
+            "shorten the value",
+        )
+    return Request(op, payload, path)
+
+
+def read(path: str) -> Request:
+    """Ask for the value of a node."""
+    return Request(READ, check_path(path, "READ") + b"\0", path)
+
+
+def directory(path: str) -> Request:
+    """Ask for the names of a node's children (E2BIG for large ones on C xenstored: use ``list``)."""
+    return Request(DIRECTORY, check_path(path, "DIRECTORY") + b"\0", path)
+
+
+def get_perms(path: str) -> Request:
+    """Ask for the permissions of a node."""
+    return Request(GET_PERMS, check_path(path, "GET_PERMS") + b"\0", path)
+
+
+def write(path: str, value: bytes) -> Request:
+    """Set a value of any bytes, creating the node and its parents; E2BIG beyond 4096 bytes with the path."""
+    payload = check_path(path, "WRITE") + b"\0" + value
+    if len(payload) > PAYLOAD_MAX:
+        return _sized(WRITE, payload, path)
+    return Request(WRITE, payload, path)
+
+
+def mkdir(path: str) -> Request:
+    """Create a node with an empty value, and its parents; an existing node is left as it is."""
+    return Request(MKDIR, check_path(path, "MKDIR") + b"\0", path)
+
+
+def rm(path: str) -> Request:
+    """Remove a node and all below it."""
+    return Request(RM, check_path(path, "RM") + b"\0", path)
+
+
+def set_perms(path: str, perms: Sequence[str]) -> Request:
+    """Set the permissions of a node: ``("n0", "r5")``, the owner first."""
+    return _sized(SET_PERMS, check_path(path, "SET_PERMS") + b"\0" + check_perms(path, perms), path)
+
+
+def watch(op: int, path: str, token: str) -> Request:
+    """Begin (WATCH) or end (UNWATCH) a watch."""
+    raw = token.encode("utf-8", "surrogateescape")
+    if b"\0" in raw:
+        raise StoreError(NAMES[op], path, "EINVAL", "a token has no NUL", "mend the token")
+    return _sized(op, check_path(path, NAMES[op]) + b"\0" + raw + b"\0", path)
