@@ -585,7 +585,7 @@ class LabHost:
             ready=False,
         )
         try:
-            wire.wait_for_store(self.socket, START_TIMEOUT)
+            wire.wait_for_store(self.socket, START_TIMEOUT, lambda: self.xenstored.pid is not None)
         except TimeoutError as error:
             log = (self.folder / "log" / "xenstored.log").read_text(errors="replace").strip()
             raise LabError(f"{error}: {log[-400:]}") from None

@@ -44,6 +44,11 @@ class Xen(NamedTuple):
     def libraries(self) -> Path:
         return next(path.parent for path in self.prefix.glob(f"usr/lib/*/libxenlight.so.{self.release}"))
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the shims need to find the rest of a foreign root."""
+        return {} if self.native else {"XEN_LAB_PREFIX": str(self.prefix)}
+
     def command(self, program: Path, preload: Path | None) -> tuple[dict[str, str], list[str]]:
         """Environment and argv (without the program's own arguments) that run it with a shim preloaded.
 
@@ -54,7 +59,7 @@ class Xen(NamedTuple):
             return ({"LD_PRELOAD": str(preload)} if preload else {}), [str(program)]
         loader = next(self.libraries.glob("ld-linux*.so.*"))
         argv = [str(loader), "--library-path", str(self.libraries), "--argv0", program.name]
-        return {}, [*argv, *(["--preload", str(preload)] if preload else []), str(program)]
+        return self.environment, [*argv, *(["--preload", str(preload)] if preload else []), str(program)]
 
 
 def cache_folders() -> list[Path]:

@@ -27,8 +27,29 @@ DESCRIBING = {
     "Install": {"WantedBy", "Alias", "Also"},
 }
 # Of [Service]: restrictions that this stand-in does not enforce.
-UNENFORCED = tuple(
-    ["Protect", "Private", "Restrict", "Capability", "Ambient", "SystemCall", "Lock", "Memory", "Read", "NoNewPrivileges", "UMask", "DevicePolicy", "DeviceAllow", "Tasks", "Inaccessible", "IPAddress", "RemoveIPC", "StateDirectory", "RuntimeDirectory", "NoExecPaths", "ExecPaths", "KeyringMode"]
+UNENFORCED = (
+    "Protect",
+    "Private",
+    "Restrict",
+    "Capability",
+    "Ambient",
+    "SystemCall",
+    "Lock",
+    "Memory",
+    "Read",
+    "NoNewPrivileges",
+    "UMask",
+    "DevicePolicy",
+    "DeviceAllow",
+    "Tasks",
+    "Inaccessible",
+    "IPAddress",
+    "RemoveIPC",
+    "StateDirectory",
+    "RuntimeDirectory",
+    "NoExecPaths",
+    "ExecPaths",
+    "KeyringMode",
 )
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 

@@ -236,8 +236,8 @@ class Client:
             raise
 
 
-def wait_for_store(path: str, timeout: float) -> None:
-    """Until a xenstored answers on ``path``; TimeoutError after ``timeout`` seconds."""
+def wait_for_store(path: str, timeout: float, alive: Callable[[], bool]) -> None:
+    """Until a xenstored answers on ``path``; TimeoutError after ``timeout`` seconds or when it is dead."""
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -245,6 +245,6 @@ def wait_for_store(path: str, timeout: float) -> None:
                 client.directory("/")
                 return
         except (FileNotFoundError, ConnectionError):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"no xenstored answered on {os.fspath(path)} in {timeout:g} s") from None
+            if time.monotonic() > deadline or not alive():
+                raise TimeoutError(f"no xenstored answers on {os.fspath(path)}") from None
             time.sleep(0.005)

@@ -17,10 +17,19 @@
 
 #include "hypervisor.h"
 
-/* ---- the two files by which Linux's xenfs tells the daemon of dom0's own ring ---- */
+/*
+ * ---- files elsewhere: the two by which Linux's xenfs tells the daemon of dom0's own ring, and the
+ * plug-in that oxenstored of 4.20 looks for in a fixed place, when it runs out of another root ----
+ */
 
 static const char *redirected(const char *path, char *buffer)
 {
+    const char *prefix = getenv("XEN_LAB_PREFIX");
+
+    if (prefix && !strncmp(path, "/usr/lib/xen-", 13)) {
+        snprintf(buffer, LAB_PATH, "%s%s", prefix, path);
+        return buffer;
+    }
     if (!strcmp(path, "/proc/xen/xsd_kva"))
         return lab_path(buffer, "dom0_ring");
     if (!strcmp(path, "/proc/xen/xsd_port"))
@@ -56,6 +65,35 @@ int open64(const char *path, int flags, ...)
     mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(args, mode_t) : 0;
     va_end(args);
     return real_open("open64", path, flags, mode);
+}
+
+int stat(const char *path, struct stat *status)
+{
+    char buffer[LAB_PATH];
+
+    return ((int (*)(const char *, struct stat *))dlsym(RTLD_NEXT, "stat"))(redirected(path, buffer), status);
+}
+
+int stat64(const char *path, struct stat64 *status)
+{
+    char buffer[LAB_PATH];
+
+    return ((int (*)(const char *, struct stat64 *))dlsym(RTLD_NEXT, "stat64"))(redirected(path, buffer), status);
+}
+
+DIR *opendir(const char *path)
+{
+    char buffer[LAB_PATH];
+
+    return ((DIR *(*)(const char *))dlsym(RTLD_NEXT, "opendir"))(redirected(path, buffer));
+}
+
+void *dlopen(const char *path, int flags)
+{
+    char buffer[LAB_PATH];
+
+    return ((void *(*)(const char *, int))dlsym(RTLD_NEXT, "dlopen"))(path ? redirected(path, buffer) : path,
+                                                                     flags);
 }
 
 /* oxenstored raises its limits at start and ends where it may not: an ordinary user runs the lab too. */
