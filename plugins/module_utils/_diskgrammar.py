@@ -446,6 +446,4 @@ def hint(text: str, dialect: Dialect) -> str | None:
             found = f"did you mean {near[0]}?" if near else None
         if found:
             return found
-    if "=" in text:
-        return 'if the target holds "=" or ",", it must be given last, as target=...'
     return None

@@ -129,6 +129,8 @@ def _refusal(text: str, dialect: Dialect, errors: list[tuple[str, str | None]]) 
     )
     sentence = f"config parsing error in disk specification: {messages[0]}"
     hint = grammar.hint(text, dialect)
+    if hint is None and errors[0][0] == "bad disk syntax":
+        hint = 'a target that holds "=" or "," must be given last, as target=...'
     return DiskSpecError(f"{sentence} ({hint})" if hint else sentence, messages=messages)
 
 

@@ -44,6 +44,23 @@ def place(index: int) -> Place:
     return Place(BASE + SLOT * index, SPI_FIRST + index)
 
 
+def place_of(base: int | None, irq: int | None) -> Place | None:
+    """The place given by hand; the half that is missing is that of the same slot. None where nothing is.
+
+    Raises MmioError for a half that libxl would not give out and so tells nothing of the other.
+    """
+    if base is not None and irq is not None:
+        return Place(base, irq)
+    if base is None:
+        if irq is not None and not SPI_FIRST <= irq <= SPI_LAST:
+            raise MmioError(f"irq {irq} needs its base: libxl gives out {SPI_FIRST} to {SPI_LAST}")
+        return None if irq is None else place(irq - SPI_FIRST)
+    index, rest = divmod(base - BASE, SLOT)
+    if rest or not 0 <= index < LIMIT:
+        raise MmioError(f"base {base:#x} needs its irq: it is none of the addresses libxl gives out")
+    return place(index)
+
+
 def allocate(wanted: Sequence[Place | None], taken: Iterable[Place] = ()) -> list[Place]:
     """A place for every device in ``wanted``, in order.
 

@@ -1,0 +1,135 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The truth about disk strings and vdevs: the real parser and libxl's own function, asked in bulk.
+
+Two small C programs beside this file are built against a Xen release's libraries, into .cache/oracle.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lab.roots import CHECKOUT, Xen
+
+SOURCES = Path(__file__).parent
+CACHE = CHECKOUT / ".cache" / "oracle"
+
+_TOOLSTACK = "ctrl guest store toollog toolcore evtchn foreignmemory devicemodel gnttab call hypfs"
+LIBRARIES = {
+    "disk": ["-lxlutil", "-lxenlight"],
+    # libxenlight.a needs the rest of the toolstack; the last two may be there without their -dev packages.
+    "vdev": [
+        "-l:libxenlight.a",
+        *(f"-lxen{name}" for name in _TOOLSTACK.split()),
+        "-l:libyajl.so.2",
+        "-l:libuuid.so.1",
+    ],
+}
+_HEADERS = ("xen*", "libxl*", "_libxl*", "_xen*")
+_REPORT = "oracle: config parsing error in disk specification: "
+
+
+class Answer(NamedTuple):
+    """What the real parser says: the disk's fields, or its messages (xl prints each with a head before it)."""
+
+    disk: dict[str, Any] | None
+    messages: tuple[str, ...]
+
+
+class Oracle:
+    """One Xen release's truth."""
+
+    def __init__(self, xen: Xen) -> None:
+        self.xen = xen
+        self.release = xen.release
+
+    def disks(self, texts: Iterable[str]) -> list[Answer]:
+        """What xlu_disk_parse makes of each disk string."""
+        return [_answer(line) for line in self._ask("disk", texts)]
+
+    def devids(self, vdevs: Iterable[str]) -> list[int]:
+        """What libxl__device_disk_dev_number makes of each vdev; -1 is its refusal."""
+        return [int(line) for line in self._ask("vdev", vdevs)]
+
+    def _ask(self, name: str, texts: Iterable[str]) -> list[str]:
+        questions = [text.encode("utf-8", "surrogateescape") for text in texts]
+        environment, argv = self.xen.command(self.build(name), None)
+        done = subprocess.run(
+            argv,
+            input=b"".join(question + b"\0" for question in questions),
+            capture_output=True,
+            check=True,
+            env=environment or None,
+        )
+        lines = done.stdout.decode("ascii").splitlines()
+        assert len(lines) == len(questions), f"{len(questions)} questions, {len(lines)} answers"
+        return lines
+
+    def build(self, name: str) -> Path:
+        """The program ``name``, built if it is not there yet for these libraries and this source."""
+        source = SOURCES / f"{name}.c"
+        library = self.xen.libraries / f"libxenlight.so.{self.release}"
+        key = hashlib.sha256(source.read_bytes() + library.read_bytes() + Path(__file__).read_bytes())
+        folder = CACHE / key.hexdigest()[:16]
+        program = folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not program.exists():
+                fresh = program.with_suffix(".new")
+                self._compile(source, folder, fresh, LIBRARIES[name])
+                fresh.replace(program)
+        return program
+
+    def _compile(self, source: Path, folder: Path, program: Path, libraries: list[str]) -> None:
+        command = ["gcc", "-O1", "-Wall", "-Werror", "-o", str(program)]
+        if self.xen.native:
+            command += [str(source), *libraries]
+        else:
+            # Xen's headers and all libraries of the other release, this machine's C headers and compiler.
+            headers = folder / "include"
+            headers.mkdir(exist_ok=True)
+            for pattern in _HEADERS:
+                for header in self.xen.include.glob(pattern):
+                    link = headers / header.name
+                    link.unlink(missing_ok=True)
+                    link.symlink_to(header)
+            command += [f"-I{headers}", str(source), f"-L{self.xen.libraries}", *libraries, "-l:libc.so.6"]
+            command += ["-Wl,--allow-shlib-undefined"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"the oracle for Xen {self.release} does not build:\n{done.stderr}")
+
+
+def _value(text: str) -> Any:
+    if text == "-":
+        return None
+    if text.startswith("s"):
+        return bytes.fromhex(text[1:]).decode("utf-8", "surrogateescape")
+    return int(text)
+
+
+def _answer(line: str) -> Answer:
+    kind, _, rest = line.partition(" ")
+    if kind == "err":
+        report = bytes.fromhex(rest).decode("utf-8", "replace")
+        # Each message is one line, since no question holds a newline.
+        return Answer(None, tuple(message.removeprefix(_REPORT) for message in report.split("\n")[:-1]))
+    disk = {key: _value(value) for key, _, value in (pair.partition("=") for pair in rest.split(" "))}
+    for key in ("backendtype", "specification"):
+        disk[key] = None if disk[key] == "unknown" else disk[key]
+    disk["access"] = "rw" if disk.pop("readwrite") else "ro"
+    for key in ("discard", "trusted", "grant_usage", "colo"):
+        value = disk.get(key)
+        disk[key] = None if value is None else bool(value)
+    for key in ("cdrom", "removable", "direct_io_safe"):
+        disk[key] = bool(disk[key])
+    disk["devtype"] = "cdrom" if disk["cdrom"] else None
+    disk["colo_port"] = disk["colo_port"] or None
+    return Answer(disk, ())
