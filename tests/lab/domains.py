@@ -186,8 +186,13 @@ def dom0less_userdata(uuid: uuids.UUID) -> bytes:
 
     The text is what libxl's generator prints for a configuration with nothing else set, the NUL included.
     """
-    stub = {"c_info": {"type": "pvh", "uuid": f"{uuid}"}, "b_info": {"sched_params": {}, "type.pvh": {}}}
-    return json.dumps(stub, indent=4).encode() + b"\n\0"
+    empty: dict[str, object] = {}
+    stub = {
+        "c_info": {"type": "pvh", "uuid": f"{uuid}"},
+        "b_info": {"sched_params": empty, "type.pvh": empty, "arch_arm": empty, "arch_x86": empty},
+    }
+    text = json.dumps(stub, indent=4).replace("{}", "{\n\n        }")  # as yajl prints an empty map
+    return text.encode() + b"\n\0"
 
 
 # ---- another toolstack's domain: nodes as libxl's domain creation leaves them, but no record of libxl's ----

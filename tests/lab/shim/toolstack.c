@@ -339,6 +339,14 @@ int xc_domain_shutdown(xc_interface *xch, uint32_t domid, int reason)
     return 0;
 }
 
+int xc_sched_credit2_domain_get(xc_interface *xch, uint32_t domid, struct xen_domctl_sched_credit2 *params)
+{
+    (void)xch, (void)domid;
+    memset(params, 0, sizeof(*params));
+    params->weight = 256;
+    return 0;
+}
+
 const char *xc_domain_get_native_protocol(xc_interface *xch, uint32_t domid)
 {
     (void)xch, (void)domid;
