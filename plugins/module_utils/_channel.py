@@ -24,6 +24,7 @@ from ._request import (
     DIRECTORY,
     ERROR,
     NAMES,
+    TRANSACTION_START,
     WATCH_EVENT,
     Answer,
     Request,
@@ -175,8 +176,9 @@ class Channel:
     def call(self, requests: Sequence[Request], tx: int = 0) -> list[Answer]:
         """Send requests together and return their answers in the same order.
 
-        An answer is the raw payload, or the StoreError that xenstored gave in its place. Raises only
-        StoreTimeout and StoreLost, after which the channel is unusable.
+        ``tx`` is the transaction they belong to, 0 for none; TRANSACTION_START never belongs to one. An answer
+        is the raw payload, or the StoreError that xenstored gave in its place. Raises only StoreTimeout and
+        StoreLost, after which the channel is unusable.
         """
         if not requests:
             return []
@@ -188,11 +190,12 @@ class Channel:
         messages: list[bytes] = []
         if self._device or rid + len(requests) > _RID_MASK:
             for op, payload, _path in requests:
-                messages.append(pack(op, rid, tx, len(payload)) + payload)
+                within = tx if op != TRANSACTION_START else 0
+                messages.append(pack(op, rid, within, len(payload)) + payload)
                 rid = (rid + 1) & _RID_MASK
         else:
             for op, payload, _path in requests:
-                messages += (pack(op, rid, tx, len(payload)), payload)
+                messages += (pack(op, rid, tx if op != TRANSACTION_START else 0, len(payload)), payload)
                 rid += 1
         self._rid = rid
         try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Callable, TypeVar
 
 from ._channel import Channel
@@ -306,6 +307,8 @@ class Store(_Access):
     def __init__(self, path: str | None = None, *, timeout: float = 10.0, wire: Wire | None = None) -> None:
         self._channel = Channel(path, timeout, wire)
         self._open: int | None = None  # the transaction that must be ended
+        self._next: int | None = None  # one begun ahead of its use
+        self._more = False
         self._own_domid: str | None = None
 
     @property
@@ -381,19 +384,47 @@ class Store(_Access):
             "see who else writes there, and run it again",
         )
 
+    @contextmanager
+    def series(self) -> Iterator[None]:
+        """For many transactions in a row: each is begun in the send that ends the one before.
+
+        That saves one of three waits of a transaction. None is left open at the end.
+        """
+        self._more = True
+        try:
+            yield
+        finally:
+            self._more = False
+            self._open, self._next = self._next, None
+            self._roll_back()
+
     def _begin(self) -> int:
-        digits = self._one(Request(TRANSACTION_START, b"\0", self.path)).rstrip(b"\0")
+        number, self._next = self._next, None
+        if number is None:
+            number = self._number(self._one(self._request(TRANSACTION_START, b"\0")))
+        return number
+
+    def _number(self, payload: bytes) -> int:
+        digits = payload.rstrip(b"\0")
         if not digits.isdigit() or not 0 < int(digits) <= _MAX_TRANSACTION:
             raise self._channel.lost(
                 ("TRANSACTION_START", self.path), "EPROTO", "xenstored named no transaction"
             )
         return int(digits)
 
+    def _request(self, op: int, payload: bytes) -> Request:
+        return Request(op, payload, self.path)
+
     def _finish(self, how: bytes) -> bool:
         """End the open transaction: ``T`` commits, ``F`` does not; false for a conflict."""
         assert self._open is not None
+        requests = [self._request(TRANSACTION_END, how)]
+        if self._more and how == b"T\0":
+            requests.append(self._request(TRANSACTION_START, b"\0"))
         number, self._open = self._open, None
-        answer = self.call((Request(TRANSACTION_END, how, self.path),), number)[0]
+        answer, *begun = self.call(requests, number)
+        if begun and isinstance(begun[0], bytes):  # refused: the next transaction asks again, and is told why
+            self._next = self._number(begun[0])
         if isinstance(answer, StoreError) and answer.code != "EAGAIN":
             raise answer
         return not isinstance(answer, StoreError)

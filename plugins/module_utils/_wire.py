@@ -193,14 +193,14 @@ else:
         header: struct.Struct = Packet._struct
 
         def open_socket(self, path: str, timeout: float) -> Link:
-            connection = _LimitedConnection(path, timeout)
-            connection.connect()
+            connection: Link = _LimitedConnection(path, timeout)
+            connection.connect()  # type: ignore[attr-defined]
             return connection
 
         def open_device(self, path: str) -> Link:
-            connection = XenBusConnection(path)
+            connection: Link = XenBusConnection(path)
             try:
-                connection.connect()
+                connection.connect()  # type: ignore[attr-defined]
             except _PyxsError as error:
                 # pyxs keeps the cause only as text in its message
                 if isinstance(error.__context__, OSError):
