@@ -1,7 +1,7 @@
 # Copyright (c) xen.virtio contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The truth about disk strings and vdevs: the real parser and libxl's own function, asked in bulk.
+"""The truth about disk strings and vdevs: the real parser and libxl's own function, asked.
 
 Two small C programs beside this file are built against a Xen release's libraries, into .cache/oracle.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,33 +43,43 @@ class Answer(NamedTuple):
 
 
 class Oracle:
-    """One Xen release's truth."""
+    """One Xen release's truth: a context manager, whose programs answer one question at a time."""
 
     def __init__(self, xen: Xen) -> None:
         self.xen = xen
         self.release = xen.release
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def disks(self, texts: Iterable[str]) -> list[Answer]:
-        """What xlu_disk_parse makes of each disk string."""
-        return [_answer(line) for line in self._ask("disk", texts)]
+    def __enter__(self) -> Oracle:
+        return self
 
-    def devids(self, vdevs: Iterable[str]) -> list[int]:
-        """What libxl__device_disk_dev_number makes of each vdev; -1 is its refusal."""
-        return [int(line) for line in self._ask("vdev", vdevs)]
+    def __exit__(self, *_exception: object) -> None:
+        for program in self._running.values():
+            program.communicate()  # the end of its input ends it
 
-    def _ask(self, name: str, texts: Iterable[str]) -> list[str]:
-        questions = [text.encode("utf-8", "surrogateescape") for text in texts]
-        environment, argv = self.xen.command(self.build(name), None)
-        done = subprocess.run(
-            argv,
-            input=b"".join(question + b"\0" for question in questions),
-            capture_output=True,
-            check=True,
-            env=environment or None,
-        )
-        lines = done.stdout.decode("ascii").splitlines()
-        assert len(lines) == len(questions), f"{len(questions)} questions, {len(lines)} answers"
-        return lines
+    def disk(self, text: str) -> Answer:
+        """What xlu_disk_parse makes of a disk string (without NUL; its messages, if it holds no newline)."""
+        return _answer(self._ask("disk", text))
+
+    def devid(self, vdev: str) -> int:
+        """What libxl__device_disk_dev_number makes of a vdev; -1 is its refusal."""
+        return int(self._ask("vdev", vdev))
+
+    def _ask(self, name: str, question: str) -> str:
+        program = self._running.get(name)
+        if program is None:
+            environment, argv = self.xen.command(self.build(name), None)
+            program = subprocess.Popen(
+                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **environment}
+            )
+            self._running[name] = program
+        assert program.stdin is not None
+        assert program.stdout is not None
+        program.stdin.write(question.encode("utf-8", "surrogateescape") + b"\0")
+        program.stdin.flush()
+        answer = program.stdout.readline().decode("ascii")
+        assert answer.endswith("\n"), f"the oracle ended (status {program.poll()}) over {question!r}"
+        return answer[:-1]
 
     def build(self, name: str) -> Path:
         """The program ``name``, built if it is not there yet for these libraries and this source."""

@@ -74,6 +74,7 @@ int main(void)
     char *spec = NULL;
     size_t room = 0;
 
+    setvbuf(stdout, NULL, _IOLBF, 0);
     while (getdelim(&spec, &room, 0, stdin) > 0) {
         char *report = NULL;
         size_t size = 0;

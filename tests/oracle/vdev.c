@@ -18,6 +18,7 @@ int main(void)
     char *vdev = NULL;
     size_t room = 0;
 
+    setvbuf(stdout, NULL, _IOLBF, 0);
     while (getdelim(&vdev, &room, 0, stdin) > 0)
         printf("%d\n", libxl__device_disk_dev_number(vdev, NULL, NULL));
     free(vdev);

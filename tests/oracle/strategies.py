@@ -1,0 +1,122 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Disk strings and disks to try on a parser: plausible ones, wrong ones, and noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+FORMATS = ["raw", "qcow", "qcow2", "vhd", "qed", "empty"]
+_VALUES = {
+    "format": [*FORMATS, "", "vmdk"],
+    "devtype": ["cdrom", "disk", "", "tape"],
+    "access": ["r", "ro", "rw", "w", "", "x"],
+    "backend": ["DomD", "0", "1", "", "a:b", " x "],
+    "backendtype": ["phy", "tap", "qdisk", "standalone", "", "other", "virtio"],
+    "specification": ["xen", "virtio", "", "nvme"],
+    "vdev": ["xvda", "hdc", "", "a:b"],
+    "script": ["block-iscsi", "", "a=b:c"],
+    "target": ["/dev/x", "", "/a,b", ","],
+    "colo-host": ["h", ""],
+    "colo-port": ["0", "7", " 8x", "-5", "4294967296", "99999999999999999999", "x", ""],
+    "colo-export": ["e", ""],
+    "active-disk": ["/a", ""],
+    "hidden-disk": ["/h", ""],
+    "grant_usage": ["0", "1", "10", "1/a", "true", "2", ""],
+    "foo": ["bar", "b", "=", ""],
+    "transport": ["mmio"],
+    "backend_type": ["qemu"],
+}
+_KEYED = st.sampled_from([f"{key}={value}" for key, values in _VALUES.items() for value in values])
+_WORDS = st.sampled_from(
+    [
+        *("cdrom", "discard", "no-discard", "direct-io-safe", "colo", "no-colo", "trusted", "untrusted"),
+        *("virtio", "grant_usage=1", "grant_usage=0"),
+    ]
+)
+_PREFIXES = st.sampled_from(
+    [
+        *("raw:", "qcow:", "qcow2:", "vhd:", "iscsi:", "nbd:", "enbd:", "drbd:", "tapdisk:", "tap:", "tap2:"),
+        *("aio:", "ioemu:", "file:", "phy:", "qed:", "foo:", "a-b:"),
+    ]
+)
+_POSITIONAL = st.sampled_from(
+    [
+        *("", "/dev/x", "/a:b", "a:b", "/a=b", "é", "\udcff", "xvda", "hdc:cdrom", "xvda:disk", "xvda:tape"),
+        *(":cdrom", "r", "w", "ro", "rw", *FORMATS),
+    ]
+)
+_BLANKS = st.sampled_from(["", "", "", " ", "\t ", "  "])
+_ATOMS = st.one_of(_KEYED, _WORDS, _PREFIXES, _POSITIONAL, _BLANKS, st.sampled_from(list("=:,a0-_ A/é\r\v")))
+
+_token = st.tuples(_BLANKS, st.one_of(st.just(""), _PREFIXES), st.one_of(_KEYED, _WORDS, _POSITIONAL)).map(
+    "".join
+)
+_sound = st.tuples(
+    st.sampled_from(
+        ["/dev/x", "phy:/dev/x", "", "vdev=xvda,/a", "/a,raw,xvda", "/a,,hdc,cdrom", "hdc:cdrom", ","]
+    ),
+    st.lists(st.one_of(_WORDS, _KEYED, _POSITIONAL), max_size=5),
+    st.sampled_from(["", "", ",target=/a,b", ",,", ",=", "="]),
+).map(lambda parts: ",".join([parts[0], *parts[1]]) + parts[2])
+_noise = st.text(st.characters(exclude_characters="\n\0", exclude_categories=()), max_size=20).filter(
+    lambda text: not any("\ud800" <= letter < "\udc80" or "\udcff" < letter <= "\udfff" for letter in text)
+)
+
+#: Strings a parser may be asked: one line, without NUL.
+DISK_STRINGS = st.one_of(
+    _sound,
+    _sound,
+    st.lists(_token, max_size=8).map(",".join),
+    st.lists(_ATOMS, max_size=8).map("".join),
+    _noise,
+)
+
+_carried = st.text(
+    st.one_of(
+        st.sampled_from('ab/:=- ,é\t"'), st.characters(exclude_characters="\n\0", exclude_categories=("Cs",))
+    ),
+    max_size=12,
+)
+_no_comma = _carried.map(lambda text: text.replace(",", "."))
+_maybe = st.one_of(st.none(), st.booleans())
+
+
+def disks(*, newest: bool = True) -> st.SearchStrategy[dict[str, Any]]:
+    """Mappings of disks that a string can carry; ``newest``: with the options that 4.19 brought."""
+    later = {"trusted": _maybe, "grant_usage": _maybe} if newest else {}
+    text = st.one_of(st.none(), _no_comma)
+    cdrom = st.fixed_dictionaries({"devtype": st.just("cdrom"), "target": st.one_of(st.none(), _carried)})
+    disk = st.fixed_dictionaries(
+        {
+            "target": st.one_of(
+                st.sampled_from(["/dev/mmcblk0p3", "cdrom", "raw:/a", "/a,b,", " /a", "x:", ""]), _carried
+            )
+        }
+    )
+    rest = st.fixed_dictionaries(
+        {
+            "vdev": st.one_of(st.sampled_from(["xvda", "hdc", "d0p1", "51712", "a:b", ""]), _no_comma),
+            "specification": st.sampled_from([None, "xen", "virtio"]),
+        },
+        optional={
+            "format": st.sampled_from(FORMATS),
+            "access": st.sampled_from(["rw", "ro"]),
+            "backend": text,
+            "backendtype": st.sampled_from(["phy", "tap", "qdisk", "standalone"]),
+            "script": text,
+            "discard": _maybe,
+            "direct_io_safe": st.booleans(),
+            "colo": _maybe,
+            "colo_host": text,
+            "colo_port": st.integers(-(2**31), 2**31 - 1).filter(bool),
+            "colo_export": text,
+            "active_disk": text,
+            "hidden_disk": text,
+            **later,
+        },
+    )
+    return st.tuples(rest, st.one_of(disk, disk, cdrom)).map(lambda halves: {**halves[0], **halves[1]})
