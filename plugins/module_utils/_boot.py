@@ -1,0 +1,119 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Apply the declarations kept on a host: what ``xen-virtio-disks.service`` runs at boot, with no controller.
+
+The same plan, checks and writes as the module's: this only reads the files and waits for the domains,
+which may come up later than xenstored.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+from ._declaration import DeclarationError, parse_guests
+from ._disk import DiskError, Job, run
+from ._findings import AcceptanceError, parse_acceptances
+from ._plan import PlanError
+from ._snapshot import ResolveError
+from ._store import Store, StoreError
+from ._survey import EmptyStoreError
+from ._xl import Xl, XlError
+
+#: Seconds for xenstored and all declared domains to be there; init-dom0less and xl run beside us.
+PATIENCE = 120.0
+_PAUSE = 0.5
+
+#: What may heal by waiting: the store not up or not filled yet, a domain not there yet.
+_EARLY = (EmptyStoreError, ResolveError, StoreError)
+#: What will not.
+_WRONG = (AcceptanceError, DeclarationError, DiskError, PlanError, XlError, ValueError, KeyError, TypeError)
+
+
+class KeptError(ValueError):
+    """A file with a declaration that cannot be read."""
+
+
+def load(path: str) -> dict[str, Any]:
+    """One kept declaration.
+
+    Raises:
+        KeptError: not JSON, or not what this release keeps.
+        OSError: the file cannot be read.
+    """
+    with open(path, encoding="utf-8") as file:
+        try:
+            kept = json.load(file)
+        except ValueError as error:
+            raise KeptError(f"{path}: not JSON: {error}") from error
+    if not isinstance(kept, dict) or kept.get("version") != 1 or not isinstance(kept.get("guest"), dict):
+        raise KeptError(f"{path}: not a declaration of xen.virtio, or one of a later release")
+    return kept
+
+
+def job_of(kept: dict[str, Any]) -> Job:
+    """A kept declaration as a job."""
+    return Job(
+        declarations=parse_guests({"guests": [kept["guest"]]}),
+        hotplug=bool(kept.get("hotplug", False)),
+        wait=bool(kept.get("wait", True)),
+        wait_timeout=float(kept.get("wait_timeout", 10)),
+        settle=float(kept.get("settle", 0.5)),
+        xen=kept.get("xen"),
+        accept=parse_acceptances(kept.get("accept", [])),
+        userdata=str(kept.get("userdata_dir", "/var/lib/xen")),
+    )
+
+
+def apply_file(path: str, deadline: float) -> str | None:
+    """Apply one file, waiting for its domains.
+
+    Returns:
+        What is wrong, for the journal; None where all is as declared.
+    """
+    try:
+        kept = load(path)
+        job = job_of(kept)
+    except (OSError, *_WRONG) as error:
+        return str(error)
+    while True:
+        try:
+            with Store(kept.get("store"), timeout=float(kept.get("timeout", 10))) as store:
+                result = run(job, store, Xl(kept.get("xl_path", "xl")))
+            _say(f"{kept['guest'].get('domain')}: {result.failed or result.msg}")
+            return result.failed
+        except _EARLY as error:
+            if time.monotonic() >= deadline:
+                return f"{kept['guest'].get('domain')}: {error}"
+            time.sleep(_PAUSE)
+        except _WRONG as error:
+            return f"{kept['guest'].get('domain')}: {error}"
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def main(arguments: list[str]) -> int:
+    """``python3 disks.pyz FOLDER [SECONDS]``: apply every declaration in a folder; 1 where one failed."""
+    if not arguments:
+        _say("usage: disks.pyz FOLDER [SECONDS]")
+        return 2
+    folder = arguments[0]
+    deadline = time.monotonic() + (float(arguments[1]) if len(arguments) > 1 else PATIENCE)
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
+    except FileNotFoundError:
+        names = []
+    failed = 0
+    for name in names:
+        wrong = apply_file(os.path.join(folder, name), deadline)
+        if wrong is not None:
+            failed += 1
+            _say(f"FAILED {wrong}")
+    return 1 if failed else 0

@@ -1,0 +1,306 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Provision a host's virtio disks: snapshot → plan → preflight → apply → settle → result.
+
+The one way in for the module, for check mode and for the service that applies declarations at boot.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from ._apply import Overtaken, apply
+from ._declaration import GuestDeclaration
+from ._dialect import Dialect, DialectError, parse_dialect
+from ._findings import Acceptance, Finding, errors, sort_out, summary
+from ._plan import (
+    ADDED,
+    CHANGED,
+    NOBODY,
+    REMOVED,
+    UNCHANGED,
+    DiskPlan,
+    GuestPlan,
+    Options,
+    Plan,
+    Remove,
+    Repair,
+    Step,
+    Write,
+    XlAttach,
+    XlDetach,
+    backend_of,
+    make_plan,
+    targets,
+)
+from ._preflight import preflight
+from ._report import counts, diff, planned_disk
+from ._settle import Outcome, settle, states
+from ._snapshot import Domain, Snapshot
+from ._storage import identify
+from ._store import Store, StoreError
+from ._survey import USERDATA_DIR, Scope, survey
+from ._xl import Xl, XlError, host_release
+
+#: How often to plan anew when somebody else changes the same guests at the same time.
+REPLANS = 20
+
+
+class DiskError(RuntimeError):
+    """The call cannot be carried out; nothing of it, or only what `Result` says, was done."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call: what shall be, and how far it may go.
+
+    Attributes:
+        declarations: the guests and their disks.
+        absent: the listed disks are to go.
+        hotplug: disks in use may be changed and removed.
+        wait: end only when all declared disks are attached.
+        wait_timeout: seconds over all disks.
+        settle: seconds after which a disk must still be attached.
+        xen: the host's release, None to ask the host.
+        accept: findings that are known and wanted.
+        check: plan only.
+        want_diff: also put the difference into words.
+        userdata: libxl's folder of domain records.
+    """
+
+    declarations: tuple[GuestDeclaration, ...]
+    absent: bool = False
+    hotplug: bool = False
+    wait: bool = True
+    wait_timeout: float = 10.0
+    settle: float = 0.5
+    xen: str | None = None
+    accept: tuple[Acceptance, ...] = ()
+    check: bool = False
+    want_diff: bool = False
+    userdata: str = USERDATA_DIR
+
+
+@dataclass
+class Result:
+    """What a call found, did and left.
+
+    `failed` holds the sentence for a person where it did not end as declared.
+    """
+
+    changed: bool = False
+    guests: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    accepted: list[dict[str, Any]] = field(default_factory=list)
+    diff: list[dict[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    deprecations: list[str] = field(default_factory=list)
+    failed: str | None = None
+    msg: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The keys of the module's result."""
+        found: dict[str, Any] = {
+            "changed": self.changed,
+            "guests": self.guests,
+            "findings": self.findings,
+            "accepted": self.accepted,
+            "msg": self.failed or self.msg,
+        }
+        if self.diff:
+            found["diff"] = self.diff
+        return found
+
+
+def dialect_of(xen: str | None, xl: Xl) -> Dialect:
+    """The host's dialect.
+
+    Raises:
+        DiskError: not told and not to be found out, or a release without virtio disks.
+    """
+    told = xen if xen is not None else host_release(xl)
+    if told is None:
+        raise DiskError(
+            "the host does not tell its Xen release (no /sys/hypervisor/version, no xl); "
+            'set it, as in xen: "4.20"'
+        )
+    try:
+        return parse_dialect(told)
+    except DialectError as error:
+        raise DiskError(
+            f"xen: {error}" if xen is not None else f"the host runs Xen {told}: {error}"
+        ) from error
+
+
+def run(job: Job, store: Store, xl: Xl) -> Result:
+    """Carry a call out.
+
+    Args:
+        job: the call.
+        store: a session as dom0.
+        xl: the host's toolstack; only asked for the release and for xen disks.
+
+    Returns:
+        The result, also where the call was refused or disks did not come up (`failed`).
+
+    Raises:
+        ResolveError, PlanError, DiskError, EmptyStoreError, StoreError, XlError: nothing was changed.
+    """
+    dialect = dialect_of(job.xen, xl)
+    result = Result()
+    if dialect.note:
+        result.warnings.append(dialect.note)
+    progress = _Progress()
+    for attempt in range(REPLANS):
+        snapshot = survey(store, lambda domains: _scope(job, domains), userdata=job.userdata, quotas=True)
+        plan = make_plan(job.declarations, snapshot, dialect, Options(job.absent, job.hotplug, xl.present))
+        standing = _judge(job, plan, snapshot, dialect, result)
+        progress.planned(plan, snapshot, job)
+        if errors(standing):
+            result.failed = summary(standing)
+            return _ended(result, progress, None)
+        if job.check:
+            result.changed = any(guest.changed for guest in plan.guests)
+            return _ended(result, progress, None)
+        try:
+            result.warnings += apply(plan.steps, snapshot, store, xl, progress.done)
+            break
+        except Overtaken:
+            time.sleep(min(0.2, 0.005 * 2**attempt))
+        except (StoreError, XlError) as error:
+            if not progress.changed:
+                raise
+            result.failed = f"stopped half-way: {error}"
+            return _ended(result, progress, None)
+    else:
+        result.failed = (
+            f"the guests' devices kept changing while this call planned ({REPLANS} times); "
+            "something else manages the same disks: run one at a time"
+        )
+        return _ended(result, progress, None)
+    return _ended(result, progress, _wait(job, progress, store, result))
+
+
+def _scope(job: Job, domains: dict[int, Domain]) -> Scope:
+    guests = {domain.domid for domain in targets(job.declarations, domains, absent=job.absent)}
+    backends: set[int] = set()
+    if not job.absent:
+        for declaration in job.declarations:
+            for disk in declaration.disks or ():
+                backends.add(backend_of(disk.spec, domains).domid)
+    return Scope(guests - {NOBODY}, backends)
+
+
+def _judge(job: Job, plan: Plan, snapshot: Snapshot, dialect: Dialect, result: Result) -> list[Finding]:
+    """All findings of a plan, sorted into the result."""
+    found = plan.findings + preflight(plan, snapshot, dialect, identify)
+    standing, accepted = sort_out(found, job.accept)
+    result.findings = [finding.as_dict() for finding in standing]
+    result.accepted = [finding.as_dict() for finding in accepted]
+    result.deprecations = list(plan.notes)
+    return standing
+
+
+class _Progress:
+    """What a call has done so far, over all the times it had to plan."""
+
+    def __init__(self) -> None:
+        self.plan = Plan([], [], [])
+        self.snapshot = Snapshot({})
+        self.diff: list[dict[str, str]] = []
+        self.actions: dict[tuple[int, int], str] = {}
+        self.changed = False
+
+    def planned(self, plan: Plan, snapshot: Snapshot, job: Job) -> None:
+        """A plan was made; the first one has the difference a person is shown."""
+        first = not self.plan.guests
+        self.plan, self.snapshot = plan, snapshot
+        if first and job.want_diff:
+            self.diff = [diff(guest, snapshot) for guest in plan.guests]
+
+    def done(self, step: Step) -> None:
+        """A step was carried out."""
+        self.changed = True
+        key, action = _trace(step)
+        if self.actions.get(key) not in (ADDED, CHANGED) or action == REMOVED:
+            self.actions[key] = action
+
+    def action(self, guest: GuestPlan, disk: DiskPlan) -> str:
+        """What happened to a disk in the whole call."""
+        if disk.action != UNCHANGED:
+            return disk.action
+        return self.actions.get((guest.domain.domid, disk.devid), UNCHANGED)
+
+
+def _trace(step: Step) -> tuple[tuple[int, int], str]:
+    if isinstance(step, Write):
+        return step.disk.key, ADDED if step.live is None else CHANGED
+    if isinstance(step, Repair):
+        return step.disk.key, CHANGED
+    if isinstance(step, Remove):
+        return (step.live.domid, step.live.devid), REMOVED
+    if isinstance(step, XlDetach):
+        return (step.domid, step.devid), REMOVED
+    assert isinstance(step, XlAttach)
+    return (step.domid, -1), ADDED
+
+
+def _wait(job: Job, progress: _Progress, store: Store, result: Result) -> dict[tuple[int, int], str | None]:
+    """Wait for the declared disks; the state in which each was last seen."""
+    wanted = [
+        disk.wanted for guest in progress.plan.guests for disk in guest.disks if disk.wanted is not None
+    ]
+    if not job.wait or job.absent:
+        return dict(zip([disk.key for disk in wanted], states(store, wanted)))
+    fresh = [disk for disk in wanted if disk.key in progress.actions]
+    try:
+        outcomes = settle(store, wanted, fresh, timeout=job.wait_timeout, settling=job.settle)
+    except StoreError as error:
+        result.failed = f"the disks were written, but waiting for them ended: {error}"
+        return {}
+    bad = [outcome for outcome in outcomes if not outcome.attached]
+    if bad:
+        result.failed = _not_attached(bad, len(outcomes), job.wait_timeout, progress.snapshot)
+    return {outcome.disk.key: outcome.state for outcome in outcomes}
+
+
+def _not_attached(bad: list[Outcome], total: int, timeout: float, snapshot: Snapshot) -> str:
+    shown = []
+    for outcome in bad[:5]:
+        guest = snapshot.domain(outcome.disk.domid).label
+        backend = snapshot.domain(outcome.disk.backend_domid).label
+        shown.append(f"{guest} {outcome.disk.vdev} at {backend}: {outcome.words}")
+    more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+    return (
+        f"{len(bad)} of {total} disks not attached after {timeout:g} s: {'; '.join(shown)}{more}. Look at the backend "
+        "domain: does virtio-disk run for that device, started after the disk's nodes were written, and can it open "
+        "the target? (its log, and drivers/virtio-disk/status in xenstore)"
+    )
+
+
+def _ended(result: Result, progress: _Progress, seen: dict[tuple[int, int], str | None] | None) -> Result:
+    """Put the last picture into the result."""
+    snapshot = progress.snapshot
+    result.changed = result.changed or progress.changed
+    result.diff = progress.diff
+    for guest in progress.plan.guests:
+        disks = []
+        for disk in guest.disks:
+            if seen is None:
+                shown = planned_disk(guest, disk, snapshot)
+            else:
+                shown = planned_disk(guest, disk, snapshot, seen.get((guest.domain.domid, disk.devid)))
+            shown["action"] = progress.action(guest, disk)
+            disks.append(shown)
+        domid = guest.domain.domid if guest.domain.domid != NOBODY else None
+        result.guests.append({"domain": guest.reference, "domid": domid, "disks": disks})
+    if result.failed is None:
+        found = counts(progress.plan.guests)
+        total = sum(len(guest.disks) for guest in progress.plan.guests)
+        told = ", ".join(f"{number} {action}" for action, number in found.items()) or "nothing to change"
+        verb = " (not carried out: check mode)" if seen is None and result.changed else ""
+        result.msg = f"{total} disks of {len(progress.plan.guests)} guests: {told}{verb}"
+    return result

@@ -1,0 +1,173 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules disk and disk_info: options in, result out; everything else is in `_disk` and `_disk_info`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from ._declaration import DeclarationError, parse_guests
+from ._disk import DiskError, Job, Result, run
+from ._disk_info import gather
+from ._findings import AcceptanceError, parse_acceptances
+from ._persist import Persistence, PersistError
+from ._plan import PlanError
+from ._snapshot import ResolveError
+from ._store import Store, StoreError
+from ._survey import EmptyStoreError
+from ._xl import Xl, XlError
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+STORE_ARGUMENT_SPEC: dict[str, Any] = {
+    "socket": {"type": "path"},
+    "xenbus": {"type": "path"},
+    "timeout": {"type": "float", "default": 10},
+}
+
+_GUEST: dict[str, Any] = {
+    "domain": {"type": "raw"},
+    "disks": {"type": "list", "elements": "raw"},
+    "exclusive": {"type": "bool", "default": False},
+}
+
+ARGUMENT_SPEC: dict[str, Any] = {
+    **STORE_ARGUMENT_SPEC,
+    **_GUEST,
+    "guests": {
+        "type": "list",
+        "elements": "dict",
+        "options": {**_GUEST, "domain": {"type": "raw", "required": True}},
+    },
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "hotplug": {"type": "bool", "default": False},
+    "persistent": {"type": "bool", "default": False},
+    "persistent_dir": {"type": "path", "default": "/etc/xen/virtio-disks"},
+    "lib_dir": {"type": "path", "default": "/usr/local/lib/xen-virtio"},
+    "unit_dir": {"type": "path", "default": "/etc/systemd/system"},
+    "wait": {"type": "bool", "default": True},
+    "wait_timeout": {"type": "float", "default": 10},
+    "settle": {"type": "float", "default": 0.5},
+    "xen": {"type": "raw"},
+    "accept": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "code": {"type": "str", "required": True},
+            "domain": {"type": "str"},
+            "vdev": {"type": "str"},
+            "reason": {"type": "str", "required": True},
+        },
+    },
+    "xl_path": {"type": "str", "default": "xl"},
+    "userdata_dir": {"type": "path", "default": "/var/lib/xen"},
+}
+
+CONSTRAINTS: dict[str, Any] = {
+    "mutually_exclusive": [("guests", "domain"), ("guests", "disks"), ("socket", "xenbus")],
+    "required_one_of": [("guests", "domain")],
+}
+
+INFO_ARGUMENT_SPEC: dict[str, Any] = {
+    **STORE_ARGUMENT_SPEC,
+    "domains": {"type": "list", "elements": "raw", "aliases": ["domain"]},
+    "settle": {"type": "float", "default": 0},
+    "userdata_dir": {"type": "path", "default": "/var/lib/xen"},
+}
+
+#: What ends a call with a sentence instead of a traceback.
+EXPECTED = (
+    AcceptanceError,
+    DeclarationError,
+    DiskError,
+    EmptyStoreError,
+    PersistError,
+    PlanError,
+    ResolveError,
+    StoreError,
+    XlError,
+)
+
+
+def open_store(params: dict[str, Any]) -> Store:
+    """A session with the store that a task's options name."""
+    return Store(params["socket"] or params["xenbus"], timeout=params["timeout"])
+
+
+def job_of(params: dict[str, Any], *, check: bool = False, want_diff: bool = False) -> Job:
+    """A task's options as a job.
+
+    Raises:
+        AcceptanceError, DeclarationError: what is wrong and where.
+    """
+    absent = params["state"] == "absent"
+    for option in ("wait_timeout", "settle"):
+        if params[option] < 0:
+            raise DeclarationError(f"{option} is a number of seconds, 0 or more, not {params[option]:g}")
+    return Job(
+        declarations=parse_guests(params, absent=absent),
+        absent=absent,
+        hotplug=params["hotplug"],
+        wait=params["wait"],
+        wait_timeout=params["wait_timeout"],
+        settle=params["settle"],
+        xen=params["xen"],
+        accept=parse_acceptances(params["accept"]),
+        check=check,
+        want_diff=want_diff,
+        userdata=params["userdata_dir"],
+    )
+
+
+def main_disk(module: AnsibleModule) -> None:
+    """The module disk."""
+    params = module.params
+    try:
+        job = job_of(params, check=module.check_mode, want_diff=module._diff)
+        with open_store(params) as store:
+            result = run(job, store, Xl(params["xl_path"]))
+        if params["persistent"] and result.failed is None:
+            _keep(params, job, result)
+    except EXPECTED as error:
+        module.fail_json(msg=str(error))
+    for warning in result.warnings:
+        module.warn(warning)
+    for note in result.deprecations:
+        module.warn(note)
+    if result.failed is not None:
+        module.fail_json(**result.as_dict())
+    module.exit_json(**result.as_dict())
+
+
+def _keep(params: dict[str, Any], job: Job, result: Result) -> None:
+    """Keep the declaration on the host, or take it away again."""
+    persistence = Persistence(
+        folder=params["persistent_dir"], library=params["lib_dir"], units=params["unit_dir"]
+    )
+    kept = persistence.forget(job, params) if job.absent else persistence.keep(job, params)
+    if not kept:
+        return
+    result.changed = True
+    if job.want_diff:
+        result.diff += [one.as_diff() for one in kept]
+    if not job.check:
+        for one in kept:
+            one.carry_out()
+    told = ", ".join(os.path.basename(one.path) for one in kept)
+    result.msg += f"; kept on the host: {told}"
+
+
+def main_disk_info(module: AnsibleModule) -> None:
+    """The module disk_info."""
+    params = module.params
+    wanted = None if params["domains"] is None else [str(domain) for domain in params["domains"]]
+    try:
+        with open_store(params) as store:
+            guests = gather(store, wanted, settle=params["settle"], userdata=params["userdata_dir"])
+    except EXPECTED as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, guests=guests)

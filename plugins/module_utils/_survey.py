@@ -1,0 +1,457 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read a host into a `Snapshot`: a handful of bulk calls, however many disks there are."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from ._layout import DEVICE_KIND, Branch, backend_domid, number
+from ._snapshot import (
+    DOMID_LIMIT,
+    MADE_BY_XL,
+    MADE_ELSEWHERE,
+    MAKER_UNKNOWN,
+    Domain,
+    LiveDisk,
+    Quota,
+    Snapshot,
+    XenDisk,
+)
+from ._store import Request, Store, StoreError, directory, get_perms, read
+from ._wire import OPS
+
+#: Where libxl keeps a domain's record (``libxl__userdata_path``, tools/libs/light/libxl_dom.c).
+USERDATA_DIR = "/var/lib/xen"
+_USERDATA = re.compile(r"userdata-d\.(\d{1,5})\.([0-9a-f-]{36})\.libxl-json\Z")
+
+_CONTROL, _IS_DOMAIN_INTRODUCED = OPS["CONTROL"], OPS["IS_DOMAIN_INTRODUCED"]
+
+#: Defaults per unprivileged domain where the daemon does not tell: tools/xenstored/core.c,
+#: tools/ocaml/xenstored/oxenstored.conf.in.
+DEFAULT_NODES = 1000
+DEFAULT_WATCHES_C, DEFAULT_WATCHES_OCAML = 128, 100
+
+#: Where our launcher says in a backend domain that it runs the daemons.
+LAUNCHER_NODE = "drivers/virtio-disk/launcher"
+
+Wanted = Callable[[dict[int, Domain]], "Scope"]
+
+
+class Scope:
+    """What of a host to read: all disks of `guests` (None: of every guest), and what touches `backends`."""
+
+    def __init__(self, guests: Iterable[int] | None, backends: Iterable[int] = ()) -> None:
+        self.guests = None if guests is None else frozenset(guests)
+        self.backends = frozenset(backends)
+
+    def covers(self, domid: int) -> bool:
+        """Whether every node of this guest's disks is wanted."""
+        return self.guests is None or domid in self.guests
+
+
+class EmptyStoreError(RuntimeError):
+    """The store does not hold dom0 itself: freshly started, or not this host's."""
+
+
+def survey(store: Store, wanted: Wanted, *, userdata: str = USERDATA_DIR, quotas: bool = False) -> Snapshot:
+    """Read domains first, ask `wanted` what else matters, read that.
+
+    Args:
+        store: a session as dom0.
+        wanted: from the domains to the scope; may raise what it likes (an unknown name).
+        userdata: libxl's folder of domain records.
+        quotas: also ask the daemon for the limits of the scope's backends and guests.
+
+    Raises:
+        EmptyStoreError: dom0's own tree is missing: what is not there says nothing about guests.
+        StoreError: the store refused, was lost or did not answer in time.
+    """
+    domains = _domains(store, userdata)
+    scope = wanted(domains)
+    backends = _backend_directories(store, domains)
+    domains = _with_leftovers(store, domains, backends)
+    devices = _devices(store, domains, scope, backends)
+    snapshot = Snapshot(
+        domains=domains,
+        disks=_disks(store, domains, scope, backends, devices),
+        generic=_generic(store, devices),
+        xen_disks=_xen_disks(store, devices),
+        launchers=_launchers(store, backends, scope),
+    )
+    if not quotas:
+        return snapshot
+    asked = scope.backends | (scope.guests or frozenset(domains))
+    return replace(snapshot, quotas=_quotas(store, asked - {0}))
+
+
+# --- values --------------------------------------------------------------------------------------------
+
+
+def _text(reply: bytes | StoreError) -> str | None:
+    """A READ's answer as text (any byte survives), None where the node is not there."""
+    if isinstance(reply, bytes):
+        return reply.decode("utf-8", "surrogateescape")
+    if reply.code == "ENOENT":
+        return None
+    raise reply
+
+
+def _names(reply: bytes | StoreError) -> list[str]:
+    """A DIRECTORY's answer, empty where the node is not there."""
+    text = _text(reply)
+    return [name for name in text.split("\0") if name] if text else []
+
+
+def _perms(reply: bytes | StoreError) -> tuple[str, ...] | None:
+    """A GET_PERMS' answer."""
+    text = _text(reply)
+    return None if text is None else tuple(entry for entry in text.split("\0") if entry)
+
+
+def _numbered(names: Iterable[str]) -> list[int]:
+    """Names that are plain decimal numbers without leading zeros, as libxl writes domids and devids."""
+    return [int(name) for name in names if name.isascii() and name.isdigit() and str(int(name)) == name]
+
+
+def listings(store: Store, paths: list[str]) -> list[list[str]]:
+    """The children of many nodes, of any number, in one bulk call.
+
+    Raises:
+        StoreError: other than the node not being there.
+    """
+    found: list[list[str]] = []
+    for path, reply in zip(paths, store.call([directory(path) for path in paths])):
+        if isinstance(reply, StoreError) and reply.code == "E2BIG":
+            found.append(store.list(path) or [])  # more than one packet of names
+        else:
+            found.append(_names(reply))
+    return found
+
+
+# --- domains -------------------------------------------------------------------------------------------
+
+
+def _domains(store: Store, userdata: str) -> dict[int, Domain]:
+    domids = [domid for domid in _numbered(store.list("/local/domain") or []) if domid < DOMID_LIMIT]
+    if 0 not in domids:
+        raise EmptyStoreError(
+            "xenstore has no /local/domain/0: the store is empty (restarted, or not set up by xen-init-dom0), "
+            "so it says nothing about guests; nothing was changed"
+        )
+    makers = Makers(userdata)
+    return {domain.domid: domain for domain in _describe(store, domids, makers)}
+
+
+def _describe(store: Store, domids: list[int], makers: Makers) -> list[Domain]:
+    requests: list[Request] = []
+    for domid in domids:
+        top = f"/local/domain/{domid}"
+        requests += [
+            read(f"{top}/name"),
+            get_perms(f"{top}/name"),
+            read(f"{top}/vm"),
+            get_perms(f"{top}/vm"),
+            get_perms(top),
+            Request(_IS_DOMAIN_INTRODUCED, b"%d\0" % domid, top),
+        ]
+    replies = store.call(requests)
+    found = []
+    for index, domid in enumerate(domids):
+        name, name_perms, vm, vm_perms, top_perms, introduced = replies[index * 6 : index * 6 + 6]
+        vm_text = _text(vm)
+        uuid = vm_text.rsplit("/", 1)[-1].lower() if vm_text else None
+        own = _perms(top_perms) or ()
+        found.append(
+            Domain(
+                domid=domid,
+                name=_text(name),
+                name_trusted=(_perms(name_perms) or ("",))[0] == "n0",
+                uuid=uuid,
+                uuid_trusted=(_perms(vm_perms) or ("",))[0] == "n0" or makers.confirms(domid, uuid),
+                maker=makers.of(domid, uuid),
+                alive=domid == 0 or _text(introduced) in ("T", "T\0"),
+                vm=vm_text,
+                reads_itself=domid == 0
+                or own[:1] == (f"n{domid}",)
+                or bool({f"r{domid}", f"b{domid}"} & set(own)),
+            )
+        )
+    return found
+
+
+class Makers:
+    """Who made a domain: libxl's own record of it holds a name only if xl (or libxl) created it.
+
+    init-dom0less writes a stub with type and UUID; other toolstacks write nothing. A record that cannot
+    be read counts as xl's: leaving a guest alone is the safe mistake.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.readable = True
+        self._files: dict[int, list[str]] = {}
+        try:
+            entries = os.listdir(folder)
+        except FileNotFoundError:
+            entries = []  # no libxl has ever run here
+        except OSError:
+            self.readable = False
+            entries = []
+        for entry in entries:
+            match = _USERDATA.match(entry)
+            if match:
+                self._files.setdefault(int(match[1]), []).append(match[2])
+
+    def confirms(self, domid: int, uuid: str | None) -> bool:
+        """Whether a file of libxl's pairs this domid with this UUID."""
+        return uuid is not None and uuid in self._files.get(domid, ())
+
+    def of(self, domid: int, uuid: str | None) -> str:
+        """``xl``, ``other`` or ``unknown``."""
+        if not self.readable:
+            return MAKER_UNKNOWN
+        records = self._files.get(domid, [])
+        # a file of an earlier domain with this id is not about this one
+        mine = [known for known in records if uuid is None or known == uuid]
+        makers = {self._maker(domid, known) for known in mine}
+        for maker in (MADE_BY_XL, MAKER_UNKNOWN):
+            if maker in makers:
+                return maker
+        return MADE_ELSEWHERE
+
+    def _maker(self, domid: int, uuid: str) -> str:
+        try:
+            with open(os.path.join(self.folder, f"userdata-d.{domid}.{uuid}.libxl-json"), "rb") as file:
+                record = json.loads(file.read(1 << 20).rstrip(b"\0"))  # libxl counts the end of the string
+            named = bool(record["c_info"].get("name")) if isinstance(record.get("c_info"), dict) else False
+        except (OSError, ValueError, AttributeError, TypeError):
+            return MAKER_UNKNOWN
+        return MADE_BY_XL if named else MADE_ELSEWHERE
+
+
+# --- disks ---------------------------------------------------------------------------------------------
+
+
+def _backend_directories(store: Store, domains: dict[int, Domain]) -> dict[int, dict[int, list[int]]]:
+    """Backend domain → guest → device numbers with a directory there."""
+    domids = list(domains)
+    guests = listings(store, [f"/local/domain/{domid}/backend/{DEVICE_KIND}" for domid in domids])
+    pairs = [(backend, guest) for backend, names in zip(domids, guests) for guest in _numbered(names)]
+    devids = listings(
+        store, [f"/local/domain/{backend}/backend/{DEVICE_KIND}/{guest}" for backend, guest in pairs]
+    )
+    found: dict[int, dict[int, list[int]]] = {}
+    for (backend, guest), names in zip(pairs, devids):
+        found.setdefault(backend, {})[guest] = _numbered(names)
+    return found
+
+
+def _with_leftovers(
+    store: Store, domains: dict[int, Domain], backends: dict[int, dict[int, list[int]]]
+) -> dict[int, Domain]:
+    """Add domains that are gone but left something in a backend's tree or in ``/libxl``."""
+    known = dict(domains)
+    left = set(_numbered(store.list("/libxl") or []))
+    for guests in backends.values():
+        left.update(guests)
+    for domid in sorted(left - set(known)):
+        known[domid] = Domain(domid, alive=False)
+    return known
+
+
+class _Devices:
+    """The device directories of the guests in scope: listing by kind of tree."""
+
+    def __init__(self) -> None:
+        self.records: dict[int, list[int]] = {}
+        self.frontends: dict[int, list[int]] = {}
+        self.generic: dict[int, list[int]] = {}
+        self.xen: dict[int, list[int]] = {}
+
+
+def _devices(
+    store: Store, domains: dict[int, Domain], scope: Scope, backends: dict[int, dict[int, list[int]]]
+) -> _Devices:
+    neighbours = {guest for backend in scope.backends for guest in backends.get(backend, {})}
+    guests = [domid for domid in domains if scope.covers(domid) or domid in neighbours]
+    paths = []
+    for domid in guests:
+        record = f"/libxl/{domid}/device"
+        paths += [
+            f"{record}/{DEVICE_KIND}",
+            f"/local/domain/{domid}/device/{DEVICE_KIND}",
+            f"{record}/virtio",
+            f"{record}/vbd",
+        ]
+    found = _Devices()
+    names = listings(store, paths)
+    for index, domid in enumerate(guests):
+        kinds = (found.records, found.frontends, found.generic, found.xen)
+        for kind, listed in zip(kinds, names[index * 4 : index * 4 + 4]):
+            kind[domid] = _numbered(listed)
+    return found
+
+
+def _disks(
+    store: Store,
+    domains: dict[int, Domain],
+    scope: Scope,
+    backends: dict[int, dict[int, list[int]]],
+    devices: _Devices,
+) -> dict[tuple[int, int], LiveDisk]:
+    served: dict[tuple[int, int], list[int]] = {}
+    for backend, guests in backends.items():
+        for guest, devids in guests.items():
+            if guest in devices.records:
+                for devid in devids:
+                    served.setdefault((guest, devid), []).append(backend)
+    keys = {(domid, devid) for domid, devids in devices.records.items() for devid in devids}
+    keys |= {(domid, devid) for domid, devids in devices.frontends.items() for devid in devids}
+    keys |= set(served)
+    ordered = sorted(keys)
+
+    wanted: list[tuple[str, bool]] = []  # directory, whether permissions matter
+    for domid, devid in ordered:
+        whole = scope.covers(domid)
+        if devid in devices.records[domid]:
+            wanted.append((f"/libxl/{domid}/device/{DEVICE_KIND}/{devid}", whole))
+        if devid in devices.frontends[domid]:
+            wanted.append((f"/local/domain/{domid}/device/{DEVICE_KIND}/{devid}", whole))
+        for backend in served.get((domid, devid), ()):
+            wanted.append((f"/local/domain/{backend}/backend/{DEVICE_KIND}/{domid}/{devid}", whole))
+    read_branches = iter(branches(store, wanted))
+
+    disks = {}
+    for domid, devid in ordered:
+        record = next(read_branches) if devid in devices.records[domid] else None
+        frontend = next(read_branches) if devid in devices.frontends[domid] else None
+        sides = {}
+        for backend in served.get((domid, devid), ()):
+            branch = next(read_branches)
+            if branch is not None:
+                sides[backend] = branch
+        if record is None and frontend is None and not sides:
+            continue  # went away between the listing and the reading
+        named = backend_domid(record.nodes.get("backend", ""), domid, devid) if record else None
+        if named is None and len(sides) == 1:
+            named = next(iter(sides))
+        disks[domid, devid] = LiveDisk(domid, devid, named, record, frontend, sides)
+    return disks
+
+
+def branches(store: Store, wanted: list[tuple[str, bool]]) -> list[Branch | None]:
+    """Read directories one level deep, all at once; with permissions where asked for.
+
+    None stands for a directory that is not there (any more).
+    """
+    names = store.call([directory(path) for path, _perms_too in wanted])
+    requests: list[Request] = []
+    shapes: list[list[str] | None] = []
+    for (path, perms_too), reply in zip(wanted, names):
+        if isinstance(reply, StoreError) and reply.code == "ENOENT":
+            shapes.append(None)
+            continue
+        children = (store.list(path) or []) if isinstance(reply, StoreError) else _names(reply)
+        shapes.append(children)
+        if perms_too:
+            requests.append(get_perms(path))
+        for child in children:
+            requests.append(read(f"{path}/{child}"))
+            if perms_too:
+                requests.append(get_perms(f"{path}/{child}"))
+    replies = iter(store.call(requests))
+    found: list[Branch | None] = []
+    for (_path, perms_too), shape in zip(wanted, shapes):
+        if shape is None:
+            found.append(None)
+            continue
+        own = _perms(next(replies)) if perms_too else None
+        nodes: dict[str, str] = {}
+        node_perms: dict[str, tuple[str, ...]] = {}
+        for child in shape:
+            value = _text(next(replies))
+            perms = _perms(next(replies)) if perms_too else None
+            if value is None:
+                continue
+            nodes[child] = value
+            if perms is not None:
+                node_perms[child] = perms
+        found.append(Branch(own, nodes, node_perms))
+    return found
+
+
+def _generic(store: Store, devices: _Devices) -> dict[int, dict[int, tuple[int, int]]]:
+    """The places of the guests' other virtio-mmio devices (kind ``virtio``)."""
+    keys = [(domid, index) for domid, indexes in devices.generic.items() for index in indexes]
+    requests: list[Request] = []
+    for domid, index in keys:
+        path = f"/libxl/{domid}/device/virtio/{index}"
+        requests += [read(f"{path}/base"), read(f"{path}/irq")]
+    replies = store.call(requests)
+    found: dict[int, dict[int, tuple[int, int]]] = {}
+    for position, (domid, index) in enumerate(keys):
+        base, irq = replies[position * 2 : position * 2 + 2]
+        found.setdefault(domid, {})[index] = (number(_text(base)), number(_text(irq)))
+    return found
+
+
+def _xen_disks(store: Store, devices: _Devices) -> dict[int, dict[int, XenDisk]]:
+    keys = [(domid, devid) for domid, devids in devices.xen.items() for devid in devids]
+    records = branches(store, [(f"/libxl/{domid}/device/vbd/{devid}", False) for domid, devid in keys])
+    found: dict[int, dict[int, XenDisk]] = {}
+    for (domid, devid), record in zip(keys, records):
+        if record is None:
+            continue
+        match = re.match(r"/local/domain/(\d{1,5})/backend/", record.nodes.get("backend", ""))
+        disk = XenDisk(domid, devid, int(match[1]) if match else None, record.nodes)
+        found.setdefault(domid, {})[devid] = disk
+    return found
+
+
+def _launchers(store: Store, backends: dict[int, dict[int, list[int]]], scope: Scope) -> dict[int, str]:
+    domids = sorted(scope.backends | set(backends))
+    replies = store.call([read(f"/local/domain/{domid}/{LAUNCHER_NODE}") for domid in domids])
+    versions = ((domid, _text(reply)) for domid, reply in zip(domids, replies))
+    return {domid: version for domid, version in versions if version}
+
+
+# --- quotas --------------------------------------------------------------------------------------------
+
+
+def _quotas(store: Store, domids: Iterable[int]) -> dict[int, Quota]:
+    """Ask the daemon; where it does not say, its shipped defaults stand in, named as such.
+
+    C xenstored answers ``quota`` and ``quota DOMID`` to a control message (tools/xenstored/control.c);
+    oxenstored knows neither.
+    """
+    ordered = sorted(domids)
+    if not ordered:
+        return {}
+    requests = [Request(_CONTROL, b"quota\0", "quota")]
+    requests += [Request(_CONTROL, b"quota\0%d\0" % domid, f"quota {domid}") for domid in ordered]
+    answers = [_text(reply) if isinstance(reply, bytes) else "" for reply in store.call(requests)]
+    limits = _figures(answers[0] or "")
+    if "nodes" not in limits:
+        assumed = Quota(DEFAULT_NODES, DEFAULT_WATCHES_OCAML, assumed="oxenstored's defaults")
+        return dict.fromkeys(ordered, assumed)
+    found = {}
+    for domid, answer in zip(ordered, answers[1:]):
+        used = _figures(answer or "")
+        found[domid] = Quota(
+            nodes=limits["nodes"],
+            watches=limits.get("watches", DEFAULT_WATCHES_C),
+            used_nodes=used.get("nodes"),
+            used_watches=used.get("watches"),
+        )
+    return found
+
+
+def _figures(table: str) -> dict[str, int]:
+    """``name: figure …`` lines of the daemon's answer."""
+    return {name: int(figure) for name, figure in re.findall(r"(?m)^\s*([a-z-]+)\s*:\s*(-?\d+)", table)}
