@@ -301,7 +301,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args.run(args)
     except ConnectionError as error:
-        print(f"lab: xenstored does not answer ({error}): see fault NAME restart, or reboot NAME", file=sys.stderr)
+        print(
+            f"lab: xenstored does not answer ({error}): see fault NAME restart, or reboot NAME",
+            file=sys.stderr,
+        )
         return 1
     except (LabError, OSError, ValueError, subprocess.SubprocessError) as error:
         print(f"lab: {error}", file=sys.stderr)

@@ -50,7 +50,8 @@ class Hypervisor:
         self.store(Domain(0, uuids.UUID(int=0), ""))
 
     def reset(self) -> None:
-        """All domains but dom0 end at once, as at a power cut; their ids are not given out again."""
+        """All domains but dom0 end at once, as at a power cut; ids count from 1 again."""
+        (self.folder / "next_domid").unlink(missing_ok=True)
         for domain in self.domains()[1:]:
             (self.folder / f"domains/{domain.domid}").unlink(missing_ok=True)
         self.forget_rings()
@@ -91,7 +92,7 @@ class Hypervisor:
         return [domain for domain in found if domain is not None]
 
     def next_domid(self, wanted: int | None = None) -> int:
-        """A domid never used before on this host; ``wanted`` is refused where it was."""
+        """A domid never used before since this host's boot; ``wanted`` is refused where it was."""
         with open(self.folder / "next_domid", "a+", encoding="ascii") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)

@@ -56,6 +56,7 @@ class Dom0less(NamedTuple):
 
     name: str | None
     uuid: str | None
+    domid: int
     paused: bool
 
 
@@ -297,7 +298,7 @@ class LabHost:
         domid: int | None = None,
         paused: bool = False,
     ) -> int:
-        """A domain that xl did not make; returns its domid, which was never used on this host before.
+        """A domain that xl did not make; returns its domid, which no other domain had since the boot.
 
         "dom0less": as Xen and init-dom0less leave it, ``dom0less-<domid>`` unless named; it comes again
         at a reboot.  "toolstack": as another toolstack would, with a name only dom0 can write.
@@ -312,7 +313,7 @@ class LabHost:
                 userdata = self.root / f"var/lib/xen/userdata-d.{number}.{identity}.libxl-json"
                 userdata.write_bytes(domains.dom0less_userdata(identity))
                 domains.write_dom0less(client, number, identity, name or f"dom0less-{number}")
-                self._dom0less.append(Dom0less(name, uuid, paused))
+                self._dom0less.append(Dom0less(name, uuid, number, paused))
                 self._save()
             else:
                 domains.write_toolstack(client, number, identity, name or f"domain-{number}")
@@ -423,8 +424,8 @@ class LabHost:
     def reboot(self) -> list[units.Done]:
         """Power off and on: domains, /run and the store are gone, /etc, /var/lib and /usr/local stay.
 
-        Then: xenstored, the dom0less domains in their order (with new domids), and the units wanted by
-        multi-user.target; returns what those did.
+        Then: xenstored, the dom0less domains (each with its domid, but with a new uuid unless it was
+        given one), and the units wanted by multi-user.target; returns what those did.
         """
         self.power_off()
         return self.power_on()
@@ -443,7 +444,7 @@ class LabHost:
         self.start_xenstored()
         guests, self._dom0less = self._dom0less, []
         for guest in guests:
-            self.add_domain(guest.name, "dom0less", guest.uuid, paused=guest.paused)
+            self.add_domain(guest.name, "dom0less", guest.uuid, guest.domid, guest.paused)
         return units.run_wanted(self)
 
     def processes(self) -> dict[int, str]:

@@ -9,7 +9,7 @@
  *
  *   domains/<domid>   one line "<uuid as 32 hex digits> <flags>"; the file exists = the domain exists.
  *                     flags: h hvm or pvh, p paused, s shut down, c crashed (with s), d dying, - none
- *   next_domid        the lowest domid never given out yet (locked while it is read and raised)
+ *   next_domid        the lowest domid not given out yet since the boot (locked while it is read and raised)
  *   evtchn            FIFO of native uint32 ports raised in xenstored: LAB_PORT_VIRQ or a domain's port
  *   ring/<domid>      the page a domain shares with xenstored
  *   kick/<domid>      FIFO, one byte for each notification xenstored sends to that domain
@@ -158,7 +158,7 @@ LAB_UNUSED static int lab_set_flag(uint32_t domid, char flag, int on)
     return lab_write_domain(&domain);
 }
 
-/* Domids are given out upwards and never twice. */
+/* Domids are given out upwards and never twice between two boots. */
 LAB_UNUSED static uint32_t lab_next_domid(void)
 {
     char path[LAB_PATH], text[16] = "";
