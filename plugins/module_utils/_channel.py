@@ -85,7 +85,8 @@ class Channel:
 
     def __init__(self, path: str | None, timeout: float, wire: Wire | None = None) -> None:
         if not 0 < timeout < 86400:
-            raise ValueError(f"timeout {timeout!r} is not between 0 and 86400 seconds")
+            why = f"a time limit of {timeout:g} s is not between 0 and 86400"
+            raise StoreError("CONNECT", path or "xenstored", "EINVAL", why, "give another")
         self.timeout = timeout
         self.events: deque[tuple[str, str]] = deque()
         self._wire = wire or default_wire()

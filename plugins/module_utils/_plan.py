@@ -473,11 +473,11 @@ class _Guest:
         given = [self._given(disk) for disk in disks]
         used.update(place for place in given if place is not None)
         places: list[Place] = []
-        for disk, number, place in zip(disks, numbers, given):
+        for disk, number, by_hand in zip(disks, numbers, given):
             if disk.spec.specification != "virtio":
                 places.append(Place(0, 0))
                 continue
-            chosen = place or own.get(number) or _lowest_free(used)
+            chosen = by_hand or own.get(number) or _lowest_free(used)
             used.add(chosen)
             places.append(chosen)
         return places
