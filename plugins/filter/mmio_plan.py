@@ -53,6 +53,12 @@ def _existing(entries: list[Any]) -> dict[tuple[str, int], Place]:
     return places
 
 
+def _domids(domids: Any) -> dict[str, int]:
+    if not isinstance(domids, (Mapping, type(None))):
+        raise ValueError(f"domids must be a mapping of names to numbers, not {type(domids).__name__}")
+    return {str(name): _number(f"the domid of {name}", domid) for name, domid in (domids or {}).items()}
+
+
 def _result(plan: GuestPlan) -> dict[str, Any]:
     devices = [
         {
