@@ -100,9 +100,7 @@ def mmio_plan(
             [declare(disk) for disk in _list("the input", disks)],
             [parse_virtio(entry) for entry in _list("virtio", virtio)],
             existing=_existing(_list("existing", existing)),
-            domids={
-                str(name): _number(f"the domid of {name}", domid) for name, domid in (domids or {}).items()
-            },
+            domids=_domids(domids),
             irqs=[_number("an entry of irqs", irq) for irq in _list("irqs", irqs)],
             nr_spis=None if nr_spis is None else _number("nr_spis", nr_spis),
             vuart=bool(vuart),
