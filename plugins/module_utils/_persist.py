@@ -48,7 +48,6 @@ _UNIT_TEXT = """\
 Description=Virtio disks of Xen guests as declared in {folder}
 # whichever of these the distribution has
 After=xenstored.service xen-init-dom0.service xen-dom0less.service xen.service
-ConditionDirectoryNotEmpty={folder}
 
 [Service]
 Type=oneshot
