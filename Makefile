@@ -1,0 +1,56 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The project's commands. Each prepares what it needs by itself (tests/setup.sh) and does nothing twice.
+
+BIN := .venv/bin
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint sanity bench build clean
+
+help: ## this list
+	@echo 'make demo       watch a playbook provision virtio disks, on real parts of Xen; KEEP=1 leaves the host up'
+	@echo 'make test       lint, unit and system tests; ARGS=... goes to pytest'
+	@echo 'make lint       ruff and mypy alone'
+	@echo 'make sanity     ansible-test sanity, ansible-lint, documentation and changelog checks'
+	@echo 'make bench      what provisioning costs, beside the leanest client there is'
+	@echo 'make build      the collection as a tarball, installed and looked at once'
+	@echo 'make setup      only what the others prepare first: Debian packages and .venv'
+	@echo 'make clean      away with everything that these commands made (but not with Debian packages)'
+	@echo
+	@echo 'On Debian 12, as root where packages are missing. PYTHON=/path/to/python3 names a Python (3.11 or later).'
+
+setup:
+	@sh tests/setup.sh test
+
+demo:
+	@sh tests/setup.sh demo
+	@$(BIN)/python tests/demo $(if $(KEEP),--keep)
+
+lint:
+	@sh tests/setup.sh test
+	@sh tests/lint.sh
+
+test: # all of it, also where lint has something to say: one run tells everything
+	@sh tests/setup.sh test
+	@sh tests/lint.sh; lint=$$?; \
+	XEN_VIRTIO_REQUIRE_LAB=1 $(BIN)/python -m pytest $(ARGS); tests=$$?; \
+	if [ $$lint -ne 0 ]; then echo 'lint has failed, see above' >&2; fi; \
+	[ $$tests -eq 0 ] && [ $$lint -eq 0 ]
+
+sanity:
+	@sh tests/setup.sh sanity
+	@sh tests/sanity/run.sh
+
+bench:
+	@sh tests/setup.sh test
+	@$(BIN)/python tests/benchmarks $(ARGS)
+
+build:
+	@sh tests/setup.sh demo
+	@sh tests/build.sh
+
+clean:
+	@rm -rf .cache .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache tests/output
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

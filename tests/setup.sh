@@ -1,0 +1,117 @@
+#!/bin/sh
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Prepare this checkout: Debian packages, .venv, and the link under which Ansible finds the collection.
+# Usage: sh tests/setup.sh demo|test|sanity
+#
+# Plain sh, because a fresh machine may not even have Python. Does only what is missing; quick when nothing is.
+# Whatever cannot be had is said in one sentence on standard error, and the exit status is 1.
+
+set -eu
+
+purpose=${1:-test}
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root"
+
+say() { printf '%s\n' "$*"; }
+die() {
+    printf '%s\n' "$*" >&2
+    exit 1
+}
+
+case $purpose in
+demo) requirements="tests/requirements-demo.txt" ;;
+test) requirements="tests/requirements-demo.txt tests/requirements.txt" ;;
+sanity) requirements="tests/requirements-demo.txt tests/requirements.txt tests/requirements-sanity.txt" ;;
+*) die "usage: sh tests/setup.sh demo|test|sanity" ;;
+esac
+
+# ---- Debian packages ----
+
+# The lab runs real parts of Xen: its daemons and xl, their headers for the shims, and a compiler for these.
+packages="xen-utils-4.17 xen-utils-common xenstore-utils libxen-dev gcc libc6-dev"
+# Another Xen release's daemons and toolstack come out of a Debian root that the lab unpacks.
+[ "$purpose" = demo ] || packages="$packages mmdebstrap"
+
+able='import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))'
+find_python() {
+    for candidate in ${PYTHON:-python3 /usr/bin/python3}; do
+        if "$candidate" -c "$able" 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+}
+python=$(find_python)
+[ -n "$python" ] || [ -n "${PYTHON:-}" ] || packages="$packages python3-venv"
+
+installed() {
+    [ "$(dpkg-query --show --showformat='${db:Status-Abbrev}' "$1" 2>/dev/null)" = "ii " ]
+}
+
+missing=""
+for package in $packages; do
+    installed "$package" || missing="$missing $package"
+done
+
+if [ -n "$missing" ]; then
+    codename=$(. /etc/os-release 2>/dev/null && echo "${VERSION_CODENAME:-}") || codename=""
+    system=$(. /etc/os-release 2>/dev/null && echo "${PRETTY_NAME:-}") || system=""
+    if [ "$codename" != bookworm ] || ! command -v apt-get >/dev/null; then
+        die "make $purpose runs real parts of Xen 4.17 out of Debian 12 (bookworm), and this is" \
+            "${system:-an unknown system}: use a Debian 12 machine, virtual machine or container."
+    fi
+    if [ "$(id -u)" -ne 0 ]; then
+        die "make $purpose needs Debian packages that are not installed; have root run:" \
+            "apt-get install --no-install-recommends$missing"
+    fi
+    say "Installing Debian packages:$missing"
+    log=$(mktemp)
+    trap 'rm -f "$log"' EXIT
+    apt() {
+        DEBIAN_FRONTEND=noninteractive apt-get -y -q -o Dpkg::Use-Pty=0 "$@" </dev/null >>"$log" 2>&1
+    }
+    apt update || true # one broken source of many need not matter; the installation tells
+    if ! apt install --no-install-recommends $missing; then
+        cat "$log" >&2
+        die "apt-get could not install$missing; its own words are above."
+    fi
+    [ -n "$python" ] || python=$(find_python)
+fi
+
+# ---- Python ----
+
+[ -n "$python" ] ||
+    die "make $purpose needs Python 3.11 or later with its venv module, and ${PYTHON:-python3} is not one;" \
+        "name one with make $purpose PYTHON=/path/to/python3."
+
+venv="$root/.venv"
+# Another process of the same user may be at it.
+mkdir -p .cache
+exec 9>.cache/setup.lock
+flock 9
+
+state() { # of what the environment is made from
+    { printf '%s\n' "$root" && cat $requirements; } | sha256sum | cut -c1-16
+}
+stamp="$venv/.ready-$(state)"
+if [ ! -e "$stamp" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
+    last=${requirements##* }
+    say "Installing Python packages into .venv for $last"
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv" ||
+        die "$python could not make a virtual environment in .venv."
+    "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check -r "$last" </dev/null ||
+        die "pip could not install what $last asks for; its own words are above."
+    : >"$stamp"
+fi
+
+# ---- the collection's place ----
+
+# Ansible imports a collection only from …/ansible_collections/NAMESPACE/NAME.
+place=.cache/collections/ansible_collections/xen
+if [ "$(readlink "$place/virtio" 2>/dev/null)" != "$root" ]; then
+    mkdir -p "$place"
+    ln -sfn "$root" "$place/virtio"
+fi
