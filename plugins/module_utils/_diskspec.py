@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Callable, NoReturn
 
@@ -108,11 +108,13 @@ def parse_with_notes(text: str, dialect: Dialect | None = None) -> tuple[DiskSpe
         scan = grammar.scan(text, dialect or NEWEST)
     except UnicodeEncodeError:
         raise DiskSpecError(f"disk specification {text!r} is not text that UTF-8 can carry") from None
+    reader = dialect or NEWEST
     if scan.errors and dialect is None and "virtio" in text:
         older = grammar.scan(text, V6)
-        scan = scan if older.errors else older
+        if any(note.code == "v6-flag" for note in older.notes) and len(older.errors) <= len(scan.errors):
+            scan, reader = older, V6
     if scan.errors:
-        raise _refusal(text, dialect or NEWEST, scan.errors)
+        raise _refusal(text, reader, scan.errors)
     return _build(scan.values), tuple(scan.notes)
 
 
@@ -149,16 +151,18 @@ _BOOLEANS = {
 _VALUES = ("script", "colo_host", "colo_port", "colo_export", "active_disk", "hidden_disk")
 
 
+def _unsayable(spec: DiskSpec, dialect: Dialect) -> Iterator[tuple[str, str]]:
+    """The keys for whose value ``dialect`` has no words, each with a sentence."""
+    for key in ("trusted", "grant_usage"):
+        if getattr(spec, key) is not None and not dialect.accepts(key):
+            yield key, f"{key} is accepted by Xen {since(key)} and newer, not by {dialect}"
+    if spec.backendtype == "standalone" and not spec.is_virtio and not dialect.accepts("standalone"):
+        yield "backendtype", f"backendtype standalone is accepted by Xen 4.17 and newer, not by {dialect}"
+
+
 def release_violations(spec: DiskSpec, dialect: Dialect) -> list[str]:
     """What ``spec`` says and ``dialect`` has no words for: one sentence an option, its name first."""
-    found = [
-        f"{key} is accepted by Xen {since(key)} and newer, not by {dialect}"
-        for key in ("trusted", "grant_usage")
-        if getattr(spec, key) is not None and not dialect.accepts(key)
-    ]
-    if spec.backendtype == "standalone" and not spec.is_virtio and not dialect.accepts("standalone"):
-        found.append(f"backendtype standalone is accepted by Xen 4.17 and newer, not by {dialect}")
-    return found
+    return [message for _, message in _unsayable(spec, dialect)]
 
 
 def _in_words_of(spec: DiskSpec, dialect: Dialect) -> dict[str, Any]:
@@ -227,8 +231,8 @@ def render(spec: DiskSpec, dialect: Dialect | None = None) -> str:
             )
         if isinstance(value, str) and "," in value and key != "target":
             raise DiskSpecError(f"{key} {value!r} holds a comma: in a disk string only a target can", key=key)
-    for message in release_violations(spec, dialect):
-        raise DiskSpecError(message, key=message.split(" ", 1)[0])
+    for key, message in _unsayable(spec, dialect):
+        raise DiskSpecError(message, key=key)
     values = _in_words_of(spec, dialect)
     _check_complete(values)
     target = values["target"]

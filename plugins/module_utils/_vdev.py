@@ -32,7 +32,7 @@ def _c_integer(text: str) -> int:
     """The value of a C integer literal (``0x1f``, ``017``, ``15``)."""
     if text[:2] in ("0x", "0X"):
         return int(text, 16)
-    return int(text, 8 if text[0] == "0" else 10)
+    return int(text, 8) if text[0] == "0" else int(text[:20])  # of more digits the first are past all limits
 
 
 def _drive(letters: str) -> int:

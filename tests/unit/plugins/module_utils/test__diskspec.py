@@ -240,6 +240,7 @@ def test_notes(text: str, codes: list[str]) -> None:
         (None, "/a,,xvda,formt=raw", "did you mean format?"),
         (None, "/a,,xvda,direct_io_safe=1", "did you mean direct-io-safe?"),
         (None, "/a=b,,xvda", "as target="),
+        (None, "backend=DomD, phy:/dev/x, xvda1, rx, virtio", "unknown value for access: near `rx'"),
     ],
 )
 def test_what_was_meant(release: str | None, text: str, hint: str) -> None:

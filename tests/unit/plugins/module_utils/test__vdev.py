@@ -81,6 +81,7 @@ def test_devid(vdev: str, number: int) -> None:
         ("d4294967296p0", "out of range"),
         ("d0p256", "out of range"),
         ("2147483648", "out of range"),
+        pytest.param("9" * 5000, "out of range", id="5000 digits"),
     ],
 )
 def test_refused_by_name(vdev: str, reason: str) -> None:
