@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from ._argspec import STORE_MUTUALLY_EXCLUSIVE, open_store, store_argument_spec
 from ._declaration import DeclarationError, parse_guests
 from ._disk import DiskError, Job, Result, run
 from ._disk_info import gather
@@ -15,18 +16,12 @@ from ._findings import AcceptanceError, parse_acceptances
 from ._persist import Persistence, PersistError
 from ._plan import PlanError
 from ._snapshot import ResolveError
-from ._store import Store, StoreError
+from ._store import StoreError
 from ._survey import EmptyStoreError
 from ._xl import Xl, XlError
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
-
-STORE_ARGUMENT_SPEC: dict[str, Any] = {
-    "socket": {"type": "path"},
-    "xenbus": {"type": "path"},
-    "timeout": {"type": "float", "default": 10},
-}
 
 _GUEST: dict[str, Any] = {
     "domain": {"type": "raw"},
@@ -35,7 +30,7 @@ _GUEST: dict[str, Any] = {
 }
 
 ARGUMENT_SPEC: dict[str, Any] = {
-    **STORE_ARGUMENT_SPEC,
+    **store_argument_spec(),
     **_GUEST,
     "guests": {
         "type": "list",
@@ -68,16 +63,17 @@ ARGUMENT_SPEC: dict[str, Any] = {
 }
 
 CONSTRAINTS: dict[str, Any] = {
-    "mutually_exclusive": [("guests", "domain"), ("guests", "disks"), ("socket", "xenbus")],
+    "mutually_exclusive": [*STORE_MUTUALLY_EXCLUSIVE, ("guests", "domain"), ("guests", "disks")],
     "required_one_of": [("guests", "domain")],
 }
 
 INFO_ARGUMENT_SPEC: dict[str, Any] = {
-    **STORE_ARGUMENT_SPEC,
+    **store_argument_spec(),
     "domains": {"type": "list", "elements": "raw", "aliases": ["domain"]},
     "settle": {"type": "float", "default": 0},
     "userdata_dir": {"type": "path", "default": "/var/lib/xen"},
 }
+INFO_CONSTRAINTS: dict[str, Any] = {"mutually_exclusive": list(STORE_MUTUALLY_EXCLUSIVE)}
 
 #: What ends a call with a sentence instead of a traceback.
 EXPECTED = (
@@ -91,11 +87,6 @@ EXPECTED = (
     StoreError,
     XlError,
 )
-
-
-def open_store(params: dict[str, Any]) -> Store:
-    """A session with the store that a task's options name."""
-    return Store(params["socket"] or params["xenbus"], timeout=params["timeout"])
 
 
 def job_of(params: dict[str, Any], *, check: bool = False, want_diff: bool = False) -> Job:

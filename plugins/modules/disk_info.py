@@ -15,7 +15,6 @@ description:
     says how each is, where the three do not agree, and what dead domains left behind.
   - Disks with specification xen are listed beside them.
 extends_documentation_fragment:
-  - xen.virtio.attributes
   - xen.virtio.attributes.info
   - xen.virtio.store
 options:
@@ -115,7 +114,7 @@ def main() -> None:
     main_disk_info(
         AnsibleModule(
             argument_spec=INFO_ARGUMENT_SPEC,
-            mutually_exclusive=[("socket", "xenbus")],
+            **INFO_CONSTRAINTS,
             supports_check_mode=True,
         )
     )
