@@ -105,6 +105,7 @@ guests:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.virtio.plugins.module_utils._disk_module import (
     INFO_ARGUMENT_SPEC,
+    INFO_CONSTRAINTS,
     main_disk_info,
 )
 
@@ -112,11 +113,7 @@ from ansible_collections.xen.virtio.plugins.module_utils._disk_module import (
 def main() -> None:
     """Run as a module."""
     main_disk_info(
-        AnsibleModule(
-            argument_spec=INFO_ARGUMENT_SPEC,
-            **INFO_CONSTRAINTS,
-            supports_check_mode=True,
-        )
+        AnsibleModule(argument_spec=INFO_ARGUMENT_SPEC, supports_check_mode=True, **INFO_CONSTRAINTS)
     )
 
 
