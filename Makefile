@@ -6,6 +6,8 @@
 
 BIN := .venv/bin
 MAKEFLAGS += --no-print-directory
+# Ansible refuses to run without UTF-8, and a fresh machine has no locale set.
+export LC_ALL := C.UTF-8
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint sanity bench build clean
 
