@@ -1,0 +1,132 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Provisioning as the module's own code does it, without Ansible's start, against the leanest client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from ansible_collections.xen.virtio.plugins.module_utils._disk import Result, run
+from ansible_collections.xen.virtio.plugins.module_utils._disk_module import job_of
+from ansible_collections.xen.virtio.plugins.module_utils._store import Store
+
+from benchmarks.figures import Figure, interleaved, timed
+from benchmarks.lean import Recorder, Script
+from benchmarks.scene import Scene, accepted, declared, scene
+from provisioning import DEFAULTS, NoXl, userdata
+
+Daemon = Literal["c", "o"]
+NAMES = {"c": "xenstored", "o": "oxenstored"}
+
+#: At most so many times the leanest client's time, at every number of disks.
+LIMIT_PROVISION = 1.5
+#: A run that changes nothing takes at most this part of the run that provisioned.
+LIMIT_UNCHANGED = 0.5
+
+
+def parameters(scenery: Scene, disks: int) -> dict[str, Any]:
+    """The module's options for so many disks."""
+    return {
+        **DEFAULTS,
+        "guests": [{"exclusive": False, **entry} for entry in declared(scenery.guests, disks)],
+        "accept": [{"vdev": None, **entry} for entry in accepted(scenery.guests)],
+        "wait": False,
+        "xen": "4.20",
+        "userdata_dir": userdata(scenery.host),
+    }
+
+
+def provision(params: dict[str, Any], store: Store) -> Result:
+    """What the module does between its options and its result."""
+    result = run(job_of(params), store, NoXl())
+    if result.failed is not None:
+        raise RuntimeError(result.failed)
+    result.as_dict()
+    return result
+
+
+def _ours(params: dict[str, Any], path: str, changed: bool = True) -> float:
+    def work() -> None:
+        with Store(path) as store:
+            assert provision(params, store).changed is changed
+
+    return timed(work)
+
+
+def record(daemon: Daemon, disks: int) -> tuple[Script, int]:
+    """What our code sends for so many disks, and how many nodes the store has then."""
+    with scene(daemon, disks) as scenery:
+        with Recorder(scenery.host.socket) as store:
+            provision(parameters(scenery, disks), store)
+            script = Script(store.sent)
+        return script, len(scenery.host.ls("/"))
+
+
+def provisioning(daemon: Daemon, sizes: tuple[int, ...], repetitions: int) -> Iterator[Figure]:
+    """N disks into a store without any, ours and the lean client's in turns."""
+    group = f"provisioning, {NAMES[daemon]}"
+    found: dict[int, tuple[float, float]] = {}
+    for disks in sizes:
+        script, nodes = record(daemon, disks)
+
+        def ours(disks: int = disks) -> float:
+            with scene(daemon, disks) as scenery:
+                params = parameters(scenery, disks)
+                return _ours(params, scenery.host.socket)
+
+        def lean(disks: int = disks, script: Script = script, nodes: int = nodes) -> float:
+            with scene(daemon, disks) as scenery:
+                path = scenery.host.socket
+                seconds = timed(lambda: script.replay(path))
+                if len(scenery.host.ls("/")) != nodes:
+                    raise RuntimeError("the lean client did not make what our code made")
+                return seconds
+
+        rounds = max(3, repetitions if disks > 100 else 3 * repetitions)
+        one, other = interleaved(rounds, ours, lean)
+        found[disks] = one, other
+        yield Figure(
+            group,
+            f"{disks} disks ({script.operations} operations)",
+            one,
+            other,
+            "lean client",
+            LIMIT_PROVISION,
+        )
+    if 100 in found and 1000 in found:
+        yield Figure(
+            group,
+            "1000 against 100, ours",
+            found[1000][0],
+            found[100][0],
+            f"lean client: {found[1000][1] / found[100][1]:.1f}x",
+        )
+
+
+def unchanged(disks: int, repetitions: int) -> Iterator[Figure]:
+    """A run over disks that are there already, with and without a look at permissions."""
+    group = f"a run that changes nothing, {disks} disks, xenstored"
+
+    def sequence() -> Iterator[float]:
+        with scene("c", disks) as scenery:
+            params = parameters(scenery, disks)
+            path = scenery.host.socket
+            yield _ours(params, path)
+            while True:
+                yield _ours(params, path, changed=False)
+
+    runs: list[Iterator[float]] = []
+
+    def first() -> float:
+        runs.append(sequence())
+        return next(runs[-1])
+
+    def again() -> float:
+        return next(runs[-1])
+
+    made, kept = interleaved(repetitions, first, again)
+    for one in runs:
+        one.close()  # type: ignore[attr-defined]
+    yield Figure(group, "permissions compared", kept, made, "provisioning", LIMIT_UNCHANGED if disks >= 1000 else None)
