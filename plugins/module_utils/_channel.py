@@ -51,6 +51,7 @@ _FEW = 3  # answers for which waiting for all of them at once gains nothing
 _MAX_DIRECTORY = 16 * 1024 * 1024  # oxenstored answers a directory of any size in one message
 _MAX_EVENTS = 65536
 _MAX_EVENT = PAYLOAD_MAX + REL_PATH_MAX
+_DEVICE_PAYLOAD_MAX = PAYLOAD_MAX - _HEADER  # the driver's buffer holds the header too
 _DEVICE_RETRY = 0.05  # seconds; the xenbus device never reports that it can be written to
 
 _error_code = re.compile(rb"E[A-Z0-9]{1,30}")
@@ -178,8 +179,8 @@ class Channel:
         """Send requests together and return their answers in the same order.
 
         ``tx`` is the transaction they belong to, 0 for none; TRANSACTION_START never belongs to one. An answer
-        is the raw payload, or the StoreError that xenstored gave in its place. Raises only StoreTimeout and
-        StoreLost, after which the channel is unusable.
+        is the raw payload, or the StoreError that xenstored gave in its place. Raises StoreTimeout and StoreLost,
+        after which the channel is unusable, and E2BIG for what the device would not take, before sending.
         """
         if not requests:
             return []
@@ -190,7 +191,12 @@ class Channel:
         batch = _Batch(requests, rid)
         messages: list[bytes] = []
         if self._device or rid + len(requests) > _RID_MASK:
-            for op, payload, _path in requests:
+            for op, payload, path in requests:
+                if self._device and len(payload) > _DEVICE_PAYLOAD_MAX:
+                    why = (
+                        f"the message would have {len(payload)} bytes, the device takes {_DEVICE_PAYLOAD_MAX}"
+                    )
+                    raise StoreError(NAMES[op], path, "E2BIG", why, "shorten the value")
                 within = tx if op != TRANSACTION_START else 0
                 messages.append(pack(op, rid, within, len(payload)) + payload)
                 rid = (rid + 1) & _RID_MASK

@@ -12,7 +12,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple, Union
 
 from ._wire import ABS_PATH_MAX, OPS, PAYLOAD_MAX, REL_PATH_MAX
@@ -38,6 +39,7 @@ SPECIAL_NODES = frozenset(("@introduceDomain", "@releaseDomain"))
 DOMID_LIMIT = 0x7FF0  # DOMID_FIRST_RESERVED, xen/include/public/xen.h
 
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_@-]+)+")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_@-]+")
 _PREFIX_OF_DOMAIN = re.compile(r"/local/domain/\d{1,5}/")
 _PERMISSION = re.compile(r"[nrwb](?:0|[1-9][0-9]{0,4})")
 _OPS_ON_SPECIAL = frozenset(("WATCH", "UNWATCH", "GET_PERMS", "SET_PERMS"))
@@ -55,6 +57,7 @@ _REMEDIES: Mapping[str, str] = {
 }
 _MEANINGS: Mapping[str, str] = {
     "EACCES": "permission denied",
+    "EPERM": "permission denied",
     "ENOENT": "no such node",
     "ENOSPC": "over quota",
     "EQUOTA": "over quota",
@@ -147,6 +150,8 @@ Answer = Union[bytes, StoreError]
 def _remedy(operation: str, code: str) -> str:
     if code == "ENOENT" and operation == "SET_PERMS":
         return "the node does not exist, or a domain in its permissions does not"
+    if code == "E2BIG" and operation == "WATCH":  # C xenstored's word for too many watches
+        return _QUOTA
     return _REMEDIES.get(code, "")
 
 
@@ -245,6 +250,40 @@ def write(path: str, value: bytes) -> Request:
     if len(payload) > PAYLOAD_MAX:
         return _sized(WRITE, payload, path)
     return Request(WRITE, payload, path)
+
+
+@lru_cache(maxsize=512)
+def _child(name: str) -> bytes | None:
+    """How a node's name follows its directory on the wire; None for one that needs a closer look."""
+    return b"/" + name.encode("ascii") + b"\0" if _PLAIN_NAME.fullmatch(name) else None
+
+
+def write_children(top: str, values: Mapping[str, bytes]) -> list[Request]:
+    """As ``write`` for each child of a directory, whose path is checked once."""
+    raw = check_path(top, "WRITE")
+    found = []
+    for name, value in values.items():
+        path = f"{top}/{name}"
+        child = _child(name)
+        if child is None or len(path) > REL_PATH_MAX or len(path) + len(value) >= PAYLOAD_MAX:
+            found.append(write(path, value))
+        else:
+            found.append(Request(WRITE, raw + child + value, path))
+    return found
+
+
+def read_children(top: str, names: Iterable[str], *, perms: bool = False) -> list[Request]:
+    """As ``read`` for each child of a directory, with ``perms`` followed by ``get_perms`` of the same child."""
+    raw = check_path(top, "READ")
+    found = []
+    for name in names:
+        path = f"{top}/{name}"
+        child = _child(name)
+        payload = raw + child if child and len(path) <= REL_PATH_MAX else read(path).payload
+        found.append(Request(READ, payload, path))
+        if perms:
+            found.append(Request(GET_PERMS, payload, path))
+    return found
 
 
 def mkdir(path: str) -> Request:

@@ -40,10 +40,12 @@ from ._request import (
     get_perms,
     mkdir,
     read,
+    read_children,
     rm,
     set_perms,
     watch,
     write,
+    write_children,
 )
 from ._wire import Wire
 
@@ -64,9 +66,11 @@ __all__ = [
     "get_perms",
     "mkdir",
     "read",
+    "read_children",
     "rm",
     "set_perms",
     "write",
+    "write_children",
 ]
 
 T = TypeVar("T")
@@ -141,9 +145,11 @@ class _Access:
             names = b""
             generation = None
             while True:
-                part = self._maybe(Request(DIRECTORY_PART, raw + b"%d\0" % len(names), path))
-                if part is None:
-                    return None
+                part = self.call((Request(DIRECTORY_PART, raw + b"%d\0" % len(names), path),))[0]
+                if isinstance(part, StoreError):
+                    if part.code == "ENOENT":
+                        return None
+                    raise _too_large(path) if part.code == "ENOSYS" else self.explain(part)
                 now, _nul, piece = part.partition(b"\0")
                 if generation not in (None, now):
                     break
@@ -245,6 +251,12 @@ class _Access:
             if answer is not listing or answer.code != "E2BIG":
                 raise self.explain(answer)
         return self._list_in_parts(path)
+
+
+def _too_large(path: str) -> StoreError:
+    """oxenstored answers a domain's ring neither at once nor in parts."""
+    why = "the directory does not fit in one message, and this xenstored does not send it in parts"
+    return StoreError("DIRECTORY", path, "E2BIG", why, "ask through the unix socket, in dom0")
 
 
 def _in_order(
