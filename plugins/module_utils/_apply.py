@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from contextlib import nullcontext
+from typing import NamedTuple, Union
 
 from ._layout import (
     BACKEND,
@@ -30,7 +31,19 @@ from ._layout import (
 )
 from ._plan import Remove, Repair, Step, Write, XlAttach, XlDetach
 from ._snapshot import LiveDisk, Snapshot
-from ._store import Request, Store, StoreError, Transaction, directory, mkdir, read, rm, set_perms, write
+from ._store import (
+    Request,
+    Store,
+    StoreError,
+    Transaction,
+    directory,
+    mkdir,
+    read,
+    rm,
+    set_perms,
+    write,
+    write_children,
+)
 from ._xl import Xl
 
 #: How long a backend may take to let go of a disk that is taken away: as long as libxl gives it
@@ -43,44 +56,100 @@ class Overtaken(Exception):  # noqa: N818 - not an error: the plan is made again
     """Somebody else changed what a step was planned on; nothing of the step was written."""
 
 
+class Ground(NamedTuple):
+    """Reads that tell whether a guest is still as the plan saw it, and what they should answer.
+
+    An expected value is that of a READ (empty: also where there is no node), an expected set are the numbered
+    names of a DIRECTORY (empty: also where there is no directory).
+    """
+
+    looks: list[Request]
+    expected: list[Union[bytes, set[bytes]]]
+
+
+class _Guest:
+    """What one guest's device directories should look like by now."""
+
+    def __init__(self, snapshot: Snapshot, domid: int) -> None:
+        self.domid = domid
+        self.records: dict[int, bytes] = {}  #: device number → irq node
+        self.frontends: set[int] = set()
+        self._irqs: dict[int, Request] = {}
+        self._vm = _bytes(snapshot.domain(domid).vm or "")  # another one: the domid was given away
+        self._generic = {b"%d" % index for index in snapshot.generic.get(domid, {})}
+        self._looks = (
+            read(f"/local/domain/{domid}/vm"),
+            directory(f"/libxl/{domid}/device/virtio"),
+            directory(f"/libxl/{domid}/device/{DEVICE_KIND}"),
+            directory(f"/local/domain/{domid}/device/{DEVICE_KIND}"),
+        )
+
+    def record(self, number: int, irq: str) -> None:
+        """The guest has a record of this device."""
+        self.records[number] = _bytes(irq)
+        if number not in self._irqs:
+            self._irqs[number] = read(f"{record_path(self.domid, number)}/irq")
+
+    def ground(self) -> Ground:
+        """All of it."""
+        return Ground(
+            [*self._looks, *(self._irqs[number] for number in self.records)],
+            [
+                self._vm,
+                self._generic,
+                {b"%d" % number for number in self.records},
+                {b"%d" % number for number in self.frontends},
+                *self.records.values(),
+            ],
+        )
+
+
 class Guests:
     """What the guests' device directories should look like by now: the snapshot plus our own steps."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        self._records: dict[int, dict[int, str]] = {}
-        self._frontends: dict[int, set[int]] = {}
+        self._guests: dict[int, _Guest] = {}
         for (domid, number), live in snapshot.disks.items():
             if live.record is not None:
-                self._records.setdefault(domid, {})[number] = live.record.nodes.get("irq", "")
+                self.guest(domid).record(number, live.record.nodes.get("irq", ""))
             if live.frontend is not None:
-                self._frontends.setdefault(domid, set()).add(number)
+                self.guest(domid).frontends.add(number)
 
-    def records(self, domid: int) -> dict[int, str]:
-        """Device number → irq node of the guest's records."""
-        return self._records.setdefault(domid, {})
+    def guest(self, domid: int) -> _Guest:
+        """One of them."""
+        found = self._guests.get(domid)
+        if found is None:
+            found = self._guests[domid] = _Guest(self._snapshot, domid)
+        return found
 
-    def frontends(self, domid: int) -> set[int]:
-        """Device numbers with a frontend."""
-        return self._frontends.setdefault(domid, set())
+    def ground(self, domid: int, number: int, live: LiveDisk | None) -> Ground:
+        """What a step for one disk stands on: its guest's devices, and how far its backends have it in use."""
+        ground = self.guest(domid).ground()
+        for backend, branch in (live.backends if live else {}).items():
+            ground.looks.append(read(f"{backend_path(backend, domid, number)}/state"))
+            ground.expected.append(_bytes(branch.nodes.get("state") or ""))
+        return ground
 
-    def generic(self, domid: int) -> set[int]:
-        """Indexes of the guest's other virtio devices."""
-        return set(self._snapshot.generic.get(domid, {}))
-
-    def vm(self, domid: int) -> str | None:
-        """The guest's ``vm`` node: another one means that the domid has been given to another domain."""
-        return self._snapshot.domain(domid).vm
+    def has(self, domid: int, number: int) -> bool:
+        """Whether the guest has a record or a frontend of this device."""
+        guest = self.guest(domid)
+        return number in guest.records or number in guest.frontends
 
     def written(self, domid: int, number: int, irq: int) -> None:
         """A disk has been written."""
-        self.records(domid)[number] = str(irq)
-        self.frontends(domid).add(number)
+        guest = self.guest(domid)
+        guest.record(number, str(irq))
+        guest.frontends.add(number)
+
+    def closed(self, domid: int, number: int) -> None:
+        """A disk's frontend has been removed."""
+        self.guest(domid).frontends.discard(number)
 
     def removed(self, domid: int, number: int) -> None:
         """A disk has been removed."""
-        self.records(domid).pop(number, None)
-        self.frontends(domid).discard(number)
+        self.guest(domid).records.pop(number, None)
+        self.closed(domid, number)
 
 
 def apply(
@@ -104,69 +173,64 @@ def apply(
     """
     guests = Guests(snapshot)
     warnings: list[str] = []
-    for step in steps:
-        if isinstance(step, Write):
-            _write(step, guests, store)
-        elif isinstance(step, Repair):
-            _repair(step, guests, store)
-        elif isinstance(step, Remove):
-            warnings += _remove(step, guests, store)
-        elif isinstance(step, XlAttach):
-            xl.block_attach(step.domid, step.spec)
-        elif isinstance(step, XlDetach):
-            xl.block_detach(step.domid, step.devid)
-        done(step)
+    listed = list(steps)
+    with store.series() if _swift(listed) else nullcontext():
+        for step in listed:
+            warnings += _carry_out(step, guests, store, xl)
+            done(step)
     return warnings
+
+
+def _swift(steps: list[Step]) -> bool:
+    """Whether no step makes the next one wait: its transaction may then be begun ahead."""
+    return len(steps) > 1 and all(isinstance(step, (Write, Repair)) for step in steps)
+
+
+def _carry_out(step: Step, guests: Guests, store: Store, xl: Xl) -> list[str]:
+    if isinstance(step, Write):
+        _write(step, guests, store)
+    elif isinstance(step, Repair):
+        _repair(step, guests, store)
+    elif isinstance(step, Remove):
+        return _remove(step, guests, store)
+    elif isinstance(step, XlAttach):
+        xl.block_attach(step.domid, step.spec)
+    elif isinstance(step, XlDetach):
+        xl.block_detach(step.domid, step.devid)
+    return []
 
 
 # --- the ground a step stands on -----------------------------------------------------------------------
 
 
-def _ground(
-    domid: int, number: int, live: LiveDisk | None, guests: Guests
-) -> tuple[list[Request], list[Any]]:
-    """Reads that tell whether a guest is still as the plan saw it, and what they should answer."""
-    others = guests.records(domid)
-    requests = [
-        read(f"/local/domain/{domid}/vm"),
-        directory(f"/libxl/{domid}/device/{DEVICE_KIND}"),
-        directory(f"/local/domain/{domid}/device/{DEVICE_KIND}"),
-        directory(f"/libxl/{domid}/device/virtio"),
-    ]
-    answers: list[Any] = [guests.vm(domid), set(others), guests.frontends(domid), guests.generic(domid)]
-    for other, irq in others.items():
-        requests.append(read(f"/libxl/{domid}/device/{DEVICE_KIND}/{other}/irq"))
-        answers.append(irq)
-    for backend, branch in (live.backends if live else {}).items():
-        requests.append(read(f"{backend_path(backend, domid, number)}/state"))
-        answers.append(branch.nodes.get("state"))
-    return requests, answers
-
-
-def _stands(replies: list[bytes | StoreError], answers: list[Any]) -> bool:
-    for reply, wanted in zip(replies, answers):
+def _stands(replies: list[bytes | StoreError], expected: list[Union[bytes, set[bytes]]]) -> bool:
+    for reply, wanted in zip(replies, expected):
         if isinstance(reply, StoreError):
             if reply.code != "ENOENT":
                 raise reply
-            if wanted not in (None, "") and wanted != set():
+            if wanted:
                 return False
         elif isinstance(wanted, set):
-            if {int(name) for name in reply.decode("latin-1").split("\0") if name.isdigit()} != wanted:
+            if {name for name in reply.split(b"\0") if _is_number(name)} != wanted:
                 return False
-        elif reply.decode("utf-8", "surrogateescape") != (wanted or ""):
+        elif reply != wanted:
             return False
     return True
 
 
-def _transact(store: Store, ground: tuple[list[Request], list[Any]], changes: list[Request]) -> None:
+def _is_number(name: bytes) -> bool:
+    """As the survey reads names: plain decimal, no leading zeros."""
+    return name.isdigit() and (name[:1] != b"0" or name == b"0")
+
+
+def _transact(store: Store, ground: Ground, changes: list[Request]) -> None:
     """Look and write in one transaction: one send, one look at all answers, then the commit."""
-    looks, answers = ground
-    batch = looks + changes
-    count = len(looks)
+    batch = ground.looks + changes
+    count = len(ground.looks)
 
     def work(transaction: Transaction) -> None:
         replies = transaction.call(batch)
-        if not _stands(replies[:count], answers):
+        if not _stands(replies[:count], ground.expected):
             raise Overtaken
         _check(replies[count:], changes)
 
@@ -189,7 +253,7 @@ def _check(replies: list[bytes | StoreError], requests: list[Request]) -> None:
 def _write(step: Write, guests: Guests, store: Store) -> None:
     disk = step.disk
     live = step.live
-    ground = _ground(disk.domid, disk.devid, _as_left(step, guests), guests)
+    ground = guests.ground(disk.domid, disk.devid, _as_left(step, guests))
     changes: list[Request] = []
     for backend in live.backends if live else ():
         if backend != disk.backend_domid:
@@ -202,8 +266,7 @@ def _write(step: Write, guests: Guests, store: Store) -> None:
 
 def _as_left(step: Write, guests: Guests) -> LiveDisk | None:
     """The live disk to look at again, or None where an earlier step of ours has removed it."""
-    disk = step.disk
-    gone = disk.devid not in guests.records(disk.domid) and disk.devid not in guests.frontends(disk.domid)
+    gone = not guests.has(step.disk.domid, step.disk.devid)
     return None if gone and step.live is not None and step.live.record is not None else step.live
 
 
@@ -229,17 +292,22 @@ def written(step: Write) -> list[Request]:
     perms = permissions(disk)
     wanted = nodes(disk, step.schema)
     record, frontend, backend = at[RECORD], at[FRONTEND], at[BACKEND]
-    found = [rm(record)]
-    own = ("frontend", "backend")
-    found += [write(f"{record}/{name}", _bytes(wanted[RECORD][name])) for name in own]
-    found += [rm(frontend), mkdir(frontend), set_perms(frontend, perms[FRONTEND])]
-    found += [write(f"{frontend}/{name}", _bytes(value)) for name, value in wanted[FRONTEND].items()]
-    found += [rm(backend), mkdir(backend), set_perms(backend, perms[BACKEND])]
-    found += [write(f"{backend}/{name}", _bytes(value)) for name, value in wanted[BACKEND].items()]
-    found += [
-        write(f"{record}/{name}", _bytes(value)) for name, value in wanted[RECORD].items() if name not in own
+    values = {name: _bytes(value) for name, value in wanted[RECORD].items()}
+    links = {name: values.pop(name) for name in ("frontend", "backend")}
+    return [
+        rm(record),
+        *write_children(record, links),
+        *_directory(frontend, perms[FRONTEND]),
+        *write_children(frontend, {name: _bytes(value) for name, value in wanted[FRONTEND].items()}),
+        *_directory(backend, perms[BACKEND]),
+        *write_children(backend, {name: _bytes(value) for name, value in wanted[BACKEND].items()}),
+        *write_children(record, values),
     ]
-    return found
+
+
+def _directory(path: str, perms: tuple[str, ...]) -> tuple[Request, ...]:
+    """An empty directory of its own permissions, which all nodes made in it get too."""
+    return rm(path), mkdir(path), set_perms(path, perms)
 
 
 def _bytes(value: str) -> bytes:
@@ -256,35 +324,34 @@ def _repair(step: Repair, guests: Guests, store: Store) -> None:
         if what == "permissions":
             changes.append(set_perms(f"{at[tree]}/{node}" if node else at[tree], perms[tree]))
         elif node == "":  # the record is lost as a whole
-            changes += [write(f"{at[tree]}/{name}", _bytes(value)) for name, value in wanted[tree].items()]
+            changes += write_children(at[tree], {name: _bytes(value) for name, value in wanted[tree].items()})
         else:
             path = f"{at[tree]}/{node}"
             changes += [write(path, _bytes(wanted[tree][node])), set_perms(path, perms[tree])]
-    _transact(store, _ground(disk.domid, disk.devid, step.live, guests), changes)
+    _transact(store, guests.ground(disk.domid, disk.devid, step.live), changes)
     guests.written(disk.domid, disk.devid, disk.irq)
 
 
 def _remove(step: Remove, guests: Guests, store: Store) -> list[str]:
     live = step.live
     warnings: list[str] = []
-    ground = _ground(live.domid, live.devid, live, guests)
+    ground = guests.ground(live.domid, live.devid, live)
     if step.orderly:
         _close(live, ground, store)
         if live.frontend is not None:
-            guests.frontends(live.domid).discard(live.devid)
+            guests.closed(live.domid, live.devid)
         if not _let_go(live, store):
             warnings.append(
                 f"disk {live.devid} of domain {live.domid}: its backend did not close it within "
                 f"{CLOSE_TIMEOUT:g} s; its nodes were removed all the same, as libxl does"
             )
-        looks, answers = _ground(live.domid, live.devid, None, guests)
-        ground = looks, answers
+        ground = guests.ground(live.domid, live.devid, None)
     _clear(live, ground, store)
     guests.removed(live.domid, live.devid)
     return warnings
 
 
-def _close(live: LiveDisk, ground: tuple[list[Request], list[Any]], store: Store) -> None:
+def _close(live: LiveDisk, ground: Ground, store: Store) -> None:
     """Ask the backend to let go, as libxl does: no frontend, online 0, state closing."""
     changes = [rm(frontend_path(live.domid, live.devid))]
     for backend in live.backends:
@@ -306,13 +373,13 @@ def _let_go(live: LiveDisk, store: Store) -> bool:
         time.sleep(_POLL)
 
 
-def _clear(live: LiveDisk, ground: tuple[list[Request], list[Any]], store: Store) -> None:
+def _clear(live: LiveDisk, ground: Ground, store: Store) -> None:
     """Remove what is left of a disk and the directories that stay empty, in one transaction."""
-    looks, answers = ground
+    looks, expected = ground
     domid, number = live.domid, live.devid
     removals = [rm(record_path(domid, number)), rm(frontend_path(domid, number))]
     chains = [
-        (f"/libxl/{domid}/device/{DEVICE_KIND}", f"/libxl/{domid}/device"),
+        (f"/libxl/{domid}/device/{DEVICE_KIND}", f"/libxl/{domid}/device", f"/libxl/{domid}"),
         (f"/local/domain/{domid}/device/{DEVICE_KIND}",),
     ]
     for backend in live.backends:
@@ -324,7 +391,7 @@ def _clear(live: LiveDisk, ground: tuple[list[Request], list[Any]], store: Store
 
     def work(transaction: Transaction) -> None:
         replies = transaction.call(batch)
-        if not _stands(replies[: len(looks)], answers):
+        if not _stands(replies[: len(looks)], expected):
             raise Overtaken
         _check(replies[len(looks) : len(looks) + len(removals)], removals)
         listed = iter(replies[len(looks) + len(removals) :])

@@ -9,7 +9,7 @@ The one way in for the module, for check mode and for the service that applies d
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ._apply import Overtaken, apply
@@ -30,14 +30,13 @@ from ._plan import (
     Repair,
     Step,
     Write,
-    XlAttach,
     XlDetach,
     backend_of,
     make_plan,
     targets,
 )
 from ._preflight import preflight
-from ._report import counts, diff, planned_disk
+from ._report import counts, diff, finished_disk, planned_disk
 from ._settle import Outcome, settle, states
 from ._snapshot import Domain, Snapshot
 from ._storage import identify
@@ -217,9 +216,19 @@ class _Progress:
     def planned(self, plan: Plan, snapshot: Snapshot, job: Job) -> None:
         """A plan was made; the first one has the difference a person is shown."""
         first = not self.plan.guests
+        for guest, earlier in zip(plan.guests, self.plan.guests):
+            self._carry_over(guest, earlier)
         self.plan, self.snapshot = plan, snapshot
         if first and job.want_diff:
             self.diff = [diff(guest, snapshot) for guest in plan.guests]
+
+    def _carry_over(self, guest: GuestPlan, earlier: GuestPlan) -> None:
+        """What was removed before the call had to plan anew is in no new plan; it belongs in the result."""
+        known = {disk.devid for disk in guest.disks}
+        for disk in earlier.disks:
+            removed = self.actions.get((earlier.domain.domid, disk.devid)) == REMOVED
+            if removed and disk.action == REMOVED and disk.devid not in known:
+                guest.disks.append(replace(disk, steps=[]))
 
     def done(self, step: Step) -> None:
         """A step was carried out."""
@@ -244,7 +253,6 @@ def _trace(step: Step) -> tuple[tuple[int, int], str]:
         return (step.live.domid, step.live.devid), REMOVED
     if isinstance(step, XlDetach):
         return (step.domid, step.devid), REMOVED
-    assert isinstance(step, XlAttach)
     return (step.domid, -1), ADDED
 
 
@@ -292,7 +300,7 @@ def _ended(result: Result, progress: _Progress, seen: dict[tuple[int, int], str 
             if seen is None:
                 shown = planned_disk(guest, disk, snapshot)
             else:
-                shown = planned_disk(guest, disk, snapshot, seen.get((guest.domain.domid, disk.devid)))
+                shown = finished_disk(guest, disk, snapshot, seen.get((guest.domain.domid, disk.devid)))
             shown["action"] = progress.action(guest, disk)
             disks.append(shown)
         domid = guest.domain.domid if guest.domain.domid != NOBODY else None

@@ -461,14 +461,14 @@ class _Guest:
         """A place for every declared disk: its own, the one given by hand, or the lowest free one."""
         domid = self.domain.domid
         own: dict[int, Place] = {}
-        staying = {disk.devid for disk in self.guest.disks if disk.action == REMOVED}
+        leaving = {disk.devid for disk in self.guest.disks if disk.action == REMOVED}
         used: set[Place] = {Place(base, irq) for base, irq in self.snapshot.generic.get(domid, {}).values()}
         for number, live in self.live.items():
-            if live.source is not None:
-                place = recorded_place(live)
+            place = recorded_place(live)
+            if place is not None:
                 own[number] = place
                 # a place is free again once its disk is gone; one that is in use may linger
-                if number not in staying or live.in_use:
+                if number not in leaving or live.in_use:
                     used.add(place)
         given = [self._given(disk) for disk in disks]
         used.update(place for place in given if place is not None)
@@ -592,11 +592,11 @@ def desired(spec: DiskSpec, domid: int, backend: int, number: int, place: Place)
     )
 
 
-def recorded_place(live: LiveDisk) -> Place:
-    """Where a disk in the store lies."""
-    source = live.source
-    assert source is not None
-    recorded = attachment(live.domid, live.devid, live.backend_domid or 0, source, None)
+def recorded_place(live: LiveDisk) -> Place | None:
+    """Where a disk in the store lies, None where nothing is left that says so."""
+    if live.source is None:
+        return None
+    recorded = attachment(live.domid, live.devid, live.backend_domid or 0, live.source, None)
     return Place(recorded.base, recorded.irq)
 
 

@@ -126,45 +126,54 @@ def drift(disk: Attachment, found: Iterable[Difference]) -> list[dict[str, Any]]
     return listed
 
 
-def planned_disk(
-    guest: GuestPlan, disk: DiskPlan, snapshot: Snapshot, state: str | None = ""
-) -> dict[str, Any]:
-    """A disk of a plan as the result has it; `state` is what was read after the run, "" for before it."""
-    domains = snapshot.domains
-    alive = guest.domain.alive
+def planned_disk(guest: GuestPlan, disk: DiskPlan, snapshot: Snapshot) -> dict[str, Any]:
+    """A disk as it stood when the plan was made, with what would become of it."""
     if disk.specification == "xen":
-        if disk.spec is None or disk.action == REMOVED:
-            assert disk.xen_live is not None
-            return xen_live(disk.xen_live, domains, disk.action)
-        spec = {
-            name: getattr(disk.spec, name) for name in ("vdev", "target", "access", "format", "backendtype")
-        }
-        backend = next((int(d.wanted) for d in disk.differences if d.node == "backend-id"), None)
-        if backend is None and disk.xen_live is not None:
-            backend = disk.xen_live.backend_domid
-        spec["backend"] = disk.spec.backend or "Domain-0"
-        return xen_result(guest.domain.domid, disk.devid, spec, backend, action=disk.action, state=None)
-    shown = disk.wanted if disk.wanted is not None else live_attachment(_live(disk))
-    before = disk.live.state if disk.live is not None else None
-    now = before if state == "" else state
-    if disk.action == REMOVED:
-        healthy = "missing" if alive else "stale"
-        now = None if state != "" else before
-    elif state == "":
-        healthy = health(disk.live, alive, disk.differences)
-    else:
-        healthy = {"1": "pending", "2": "attached", "5": "closing", "6": "closed", None: "missing"}.get(
-            now, "pending"
-        )
-    result = disk_result(shown, domains, action=disk.action, state=now, healthy=healthy)
-    if disk.differences and state == "":
+        return _xen_disk(guest, disk, snapshot)
+    shown = _shown(guest, disk)
+    healthy = health(disk.live, guest.domain.alive, disk.differences)
+    state = None if disk.live is None else disk.live.state
+    result = disk_result(shown, snapshot.domains, action=disk.action, state=state, healthy=healthy)
+    if disk.differences:
         result["drift"] = drift(shown, disk.differences)
     return result
 
 
-def _live(disk: DiskPlan) -> LiveDisk:
-    assert disk.live is not None
-    return disk.live
+#: A disk's health after a run, by the state it was last seen in.
+_HEALTH = {"1": "pending", "2": "attached", "5": "closing", "6": "closed", None: "missing"}
+
+
+def finished_disk(guest: GuestPlan, disk: DiskPlan, snapshot: Snapshot, state: str | None) -> dict[str, Any]:
+    """A disk after the plan was carried out; `state` is what its backend was in when last read."""
+    if disk.specification == "xen":
+        return _xen_disk(guest, disk, snapshot)
+    if disk.action == REMOVED:
+        state = None
+    healthy = _HEALTH.get(state, "pending")
+    return disk_result(
+        _shown(guest, disk), snapshot.domains, action=disk.action, state=state, healthy=healthy
+    )
+
+
+def _shown(guest: GuestPlan, disk: DiskPlan) -> Attachment:
+    if disk.wanted is not None:
+        return disk.wanted
+    if disk.live is not None:
+        return live_attachment(disk.live)
+    return Attachment(guest.domain.domid, 0, disk.devid, disk.vdev, "", readonly=False, base=0, irq=0)
+
+
+def _xen_disk(guest: GuestPlan, disk: DiskPlan, snapshot: Snapshot) -> dict[str, Any]:
+    live = disk.xen_live
+    if live is not None and (disk.spec is None or disk.action == REMOVED):
+        return xen_live(live, snapshot.domains, disk.action)
+    wanted = ("vdev", "target", "access", "format", "backendtype", "backend")
+    spec = {name: getattr(disk.spec, name, None) for name in wanted}
+    spec["backend"] = spec["backend"] or "Domain-0"
+    backend = next((int(one.wanted) for one in disk.differences if one.node == "backend-id"), None)
+    if backend is None and live is not None:
+        backend = live.backend_domid
+    return xen_result(guest.domain.domid, disk.devid, spec, backend, action=disk.action, state=None)
 
 
 def diff(guest: GuestPlan, snapshot: Snapshot) -> dict[str, str]:

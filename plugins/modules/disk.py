@@ -14,7 +14,7 @@ description:
   - Compares the declared disks of a host's domains with what stands in xenstore and writes, changes or removes what
     differs, one transaction a disk, exactly as libxl would have written it.
   - Meant for domains that xl did not make (dom0less, other toolstacks). libxl refuses to hot-plug virtio disks, and so
-    does this module for a domain that xl made. Disks with O(guests[].disks[].specification=xen) are attached and
+    does this module for a domain that xl made. Disks with C(specification) V(xen) are attached and
     detached through the host's xl.
   - Checks every rule that would fail or corrupt later before the first change and reports all findings at once.
   - Waits until the disks are attached, that is until the backend is in state 2 and still is after a settling time.
