@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 from ._layout import (
     BACKEND,
@@ -64,7 +64,7 @@ class Ground(NamedTuple):
     """
 
     looks: list[Request]
-    expected: list[Union[bytes, set[bytes]]]
+    expected: list[bytes | set[bytes]]
 
 
 class _Guest:
@@ -203,7 +203,7 @@ def _carry_out(step: Step, guests: Guests, store: Store, xl: Xl) -> list[str]:
 # --- the ground a step stands on -----------------------------------------------------------------------
 
 
-def _stands(replies: list[bytes | StoreError], expected: list[Union[bytes, set[bytes]]]) -> bool:
+def _stands(replies: list[bytes | StoreError], expected: list[bytes | set[bytes]]) -> bool:
     for reply, wanted in zip(replies, expected):
         if isinstance(reply, StoreError):
             if reply.code != "ENOENT":

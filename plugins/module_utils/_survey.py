@@ -23,7 +23,7 @@ from ._snapshot import (
     Snapshot,
     XenDisk,
 )
-from ._store import Request, Store, StoreError, directory, get_perms, read
+from ._store import Request, Store, StoreError, directory, get_perms, read, read_children
 from ._wire import OPS
 
 #: Where libxl keeps a domain's record (``libxl__userdata_path``, tools/libs/light/libxl_dom.c).
@@ -361,10 +361,7 @@ def branches(store: Store, wanted: list[tuple[str, bool]]) -> list[Branch | None
         shapes.append(children)
         if perms_too:
             requests.append(get_perms(path))
-        for child in children:
-            requests.append(read(f"{path}/{child}"))
-            if perms_too:
-                requests.append(get_perms(f"{path}/{child}"))
+        requests += read_children(path, children, perms=perms_too)
     replies = iter(store.call(requests))
     found: list[Branch | None] = []
     for (_path, perms_too), shape in zip(wanted, shapes):

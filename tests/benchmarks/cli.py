@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from lab import LabError
+
 from benchmarks import disks
 from benchmarks.figures import Figure, table
-from lab import LabError
 
 ROOT = Path(__file__).resolve().parents[2]
 

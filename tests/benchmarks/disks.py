@@ -11,11 +11,11 @@ from typing import Any, Literal
 from ansible_collections.xen.virtio.plugins.module_utils._disk import Result, run
 from ansible_collections.xen.virtio.plugins.module_utils._disk_module import job_of
 from ansible_collections.xen.virtio.plugins.module_utils._store import Store
+from provisioning import DEFAULTS, NoXl, userdata
 
 from benchmarks.figures import Figure, interleaved, timed
 from benchmarks.lean import Recorder, Script
 from benchmarks.scene import Scene, accepted, declared, scene
-from provisioning import DEFAULTS, NoXl, userdata
 
 Daemon = Literal["c", "o"]
 NAMES = {"c": "xenstored", "o": "oxenstored"}
@@ -58,9 +58,10 @@ def _ours(params: dict[str, Any], path: str, changed: bool = True) -> float:
 def record(daemon: Daemon, disks: int) -> tuple[Script, int]:
     """What our code sends for so many disks, and how many nodes the store has then."""
     with scene(daemon, disks) as scenery:
-        with Recorder(scenery.host.socket) as store:
+        store = Recorder(scenery.host.socket)
+        with store:
             provision(parameters(scenery, disks), store)
-            script = Script(store.sent)
+        script = Script(store.sent)
         return script, len(scenery.host.ls("/"))
 
 
@@ -129,4 +130,6 @@ def unchanged(disks: int, repetitions: int) -> Iterator[Figure]:
     made, kept = interleaved(repetitions, first, again)
     for one in runs:
         one.close()  # type: ignore[attr-defined]
-    yield Figure(group, "permissions compared", kept, made, "provisioning", LIMIT_UNCHANGED if disks >= 1000 else None)
+    yield Figure(
+        group, "permissions compared", kept, made, "provisioning", LIMIT_UNCHANGED if disks >= 1000 else None
+    )
