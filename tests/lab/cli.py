@@ -262,7 +262,7 @@ def add_domain_commands(domain: argparse.ArgumentParser) -> None:
     add.add_argument("--paused", action="store_true")
     acts.add_parser("list", help="all domains, xl's too").set_defaults(run=domain_list)
     for name, text in (
-        ("kill", "gone at once; its nodes stay"),
+        ("kill", "gone at once; dom0's nodes of it stay"),
         ("pause", "as xl pause"),
         ("unpause", "as xl unpause"),
         ("shutdown", "powered off by itself; the domain is still there"),

@@ -77,13 +77,19 @@ class Delay(Fault):
 
 
 class Conflict(Fault):
-    """Another client writes a node between a transaction's start and its commit."""
+    """Another client changes a node between a transaction's start and its commit.
+
+    Changed, not only touched: C xenstored refuses the commit of whoever looked at a node that was written
+    since, but oxenstored replays the transaction and refuses only where an answer would be another one.
+    Without a ``value`` to leave behind the node is as before once the commit is refused.
+    """
 
     def __init__(self, host: LabHost, path: str, times: int, value: str | None) -> None:
         self._host = host
         self._path = path
-        self._left = times
+        self._times = times
         self._value = value
+        self._restore: list[bytes | None] = []
         self.done = 0
         self._lock = threading.Lock()
 
@@ -91,12 +97,26 @@ class Conflict(Fault):
         if kind != wire.TRANSACTION_END or payload != b"T\0":
             return
         with self._lock:
-            if self.done >= self._left:
+            if self.done >= self._times:
                 return
             self.done += 1
         with wire.Client(self._host.real_socket) as client:
-            value = self._value if self._value is not None else client.read(self._path) or b""
-            client.write(self._path, value)
+            before = client.read(self._path)
+            if self._value is None:
+                self._restore.append(before)
+                client.write(self._path, (before or b"") + b"'")
+            else:
+                client.write(self._path, self._value)
+
+    def reply(self, kind: int, payload: bytes) -> bool:
+        if kind == wire.ERROR and self._restore and payload == b"EAGAIN\0":
+            before = self._restore.pop()
+            with wire.Client(self._host.real_socket) as client:
+                if before is None:
+                    client.remove(self._path)
+                else:
+                    client.write(self._path, before)
+        return True
 
 
 class Proxy:
@@ -112,6 +132,7 @@ class Proxy:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._listener: socket.socket | None = None
         self._open: list[socket.socket] = []
+        self._ending = False
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self.socket = ""
@@ -134,16 +155,15 @@ class Proxy:
     def __exit__(self, *_error: object) -> None:
         assert self._listener is not None
         assert self._folder is not None
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
         with self._lock:
-            for item in self._open:
+            self._ending = True
+            for item in (self._listener, *self._open):
                 with contextlib.suppress(OSError):
                     item.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
+            threads = list(self._threads)
+        for thread in threads:
             thread.join()
-        for item in self._open:
+        for item in (self._listener, *self._open):
             item.close()
         if self._in_place:
             self._host.put_socket_back()
@@ -169,9 +189,13 @@ class Proxy:
                 server.close()
                 continue
             with self._lock:
+                if self._ending:
+                    client.close()
+                    server.close()
+                    return
                 self._open += [client, server]
-            self._thread(self._pass, client, server, False)
-            self._thread(self._pass, server, client, True)
+                self._thread(self._pass, client, server, False)
+                self._thread(self._pass, server, client, True)
 
     def _pass(self, source: socket.socket, target: socket.socket, replies: bool) -> None:
         buffer = bytearray()

@@ -320,7 +320,7 @@ class LabHost:
         return number
 
     def kill_domain(self, domid: int) -> None:
-        """The domain is gone at once, as Xen sees it; its nodes stay until a toolstack removes them."""
+        """The domain is gone at once, as Xen sees it; xenstored removes what it owned, the rest stays."""
         self.hypervisor.destroy(domid)
         for name in (f"namespace-{domid}", f"view-{domid}"):
             self.ask("stop", name=name)
@@ -412,10 +412,10 @@ class LabHost:
         return faults.Proxy(self, faults.HangUp(after), **where)
 
     def conflict(self, path: str, *, times: int = 1, value: str | None = None, **where: Any) -> faults.Proxy:
-        """A way to the store on which somebody else touches ``path`` just before a transaction ends.
+        """A way to the store on which somebody else changes ``path`` just before a transaction commits.
 
-        It happens before each of the first ``times`` commits that pass: written with ``value``, or with
-        the value it has (which conflicts just the same); ``value`` None on an absent node creates it.
+        It happens before each of the first ``times`` commits.  With ``value`` the node keeps it; without,
+        it is changed and, once the commit is refused, put back (or removed, where it was not there).
         """
         return faults.Proxy(self, faults.Conflict(self, path, times, value), **where)
 

@@ -45,6 +45,7 @@ class Ring:
             self._page = mmap.mmap(page, PAGE)
         finally:
             os.close(page)
+        self._words = memoryview(self._page).cast("I")
         kick = f"{hypervisor}/kick/{domid}"
         if not os.path.exists(kick):
             os.mkfifo(kick, 0o600)
@@ -54,7 +55,12 @@ class Ring:
         self.unsent = bytearray()
 
     def _get(self, offset: int) -> int:
-        return int(U32.unpack_from(self._page, offset)[0])
+        return self._words[offset // 4]
+
+    def _set(self, offset: int, value: int) -> None:
+        # One store of 32 bits: struct.pack_into would write byte by byte, and xenstored, looking at just
+        # that moment, would take the torn index for a broken ring and drop the domain.
+        self._words[offset // 4] = value & MASK
 
     def notify(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full: xenstored will find the earlier ones
@@ -72,7 +78,7 @@ class Ring:
         self._page[REQUESTS + at : REQUESTS + at + first] = bytes(self.unsent[:first])
         self._page[REQUESTS : REQUESTS + take - first] = bytes(self.unsent[first:take])
         del self.unsent[:take]
-        U32.pack_into(self._page, REQ_PROD, (producer + take) & MASK)
+        self._set(REQ_PROD, producer + take)
         self.notify()
 
     def pull(self) -> bytes:
@@ -85,7 +91,7 @@ class Ring:
         first = min(take, SIZE - at)
         data = self._page[RESPONSES + at : RESPONSES + at + first]
         data += self._page[RESPONSES : RESPONSES + take - first]
-        U32.pack_into(self._page, RSP_CONS, (consumer + take) & MASK)
+        self._set(RSP_CONS, consumer + take)
         self.notify()
         return bytes(data)
 

@@ -23,7 +23,7 @@ RESUME, SET_TARGET, RESET_WATCHES, DIRECTORY_PART = 18, 19, 21, 22
 PAYLOAD_MAX = 4096  # XENSTORE_PAYLOAD_MAX
 HEADER = struct.Struct("=IIII")  # type, request id, transaction id, payload length
 
-Names = {
+NAMES = {
     value: name
     for name, value in list(globals().items())
     if name.isupper() and isinstance(value, int) and value < 32
@@ -110,17 +110,21 @@ class Client:
     def call(self, kind: int, payload: bytes = b"", tx: int = 0) -> bytes:
         """One request and its answer's payload; WireError where xenstored refuses."""
         wanted = self.send(kind, payload, tx)
+        got, request, _tx, data = self.answer()
+        if request != wanted:
+            raise ConnectionError(f"answer to request {request} while waiting for {wanted}")
+        if got == ERROR:
+            path = payload.split(b"\0")[0].decode("utf-8", "replace")
+            raise WireError(data.rstrip(b"\0").decode(), NAMES.get(kind, str(kind)), path)
+        return data
+
+    def answer(self) -> tuple[int, int, int, bytes]:
+        """The next message that is no watch event; events are kept for ``event``."""
         while True:
-            got, request, _tx, data = self.receive()
-            if got == WATCH_EVENT:
-                self._event(data)
-                continue
-            if request != wanted:
-                raise ConnectionError(f"answer to request {request} while waiting for {wanted}")
-            if got == ERROR:
-                path = payload.split(b"\0")[0].decode("utf-8", "replace")
-                raise WireError(data.rstrip(b"\0").decode(), Names.get(kind, str(kind)), path)
-            return data
+            message = self.receive()
+            if message[0] != WATCH_EVENT:
+                return message
+            self._event(message[3])
 
     def _event(self, data: bytes) -> None:
         path, token = data.split(b"\0")[:2]
