@@ -34,10 +34,12 @@ lint:
 	@sh tests/setup.sh test
 	@sh tests/lint.sh
 
-test: # all of it, also where lint has something to say: one run tells everything
+# All of it, also where lint has something to say: one run tells everything. Tests press Ctrl-C, which whatever
+# runs in the background ignores from birth.
+test:
 	@sh tests/setup.sh test
 	@sh tests/lint.sh; lint=$$?; \
-	XEN_VIRTIO_REQUIRE_LAB=1 $(BIN)/python -m pytest $(ARGS); tests=$$?; \
+	env --default-signal=INT,QUIT XEN_VIRTIO_REQUIRE_LAB=1 $(BIN)/python -m pytest $(ARGS); tests=$$?; \
 	if [ $$lint -ne 0 ]; then echo 'lint has failed, see above' >&2; fi; \
 	[ $$tests -eq 0 ] && [ $$lint -eq 0 ]
 
