@@ -66,7 +66,6 @@ class Job:
         xen: the host's release, None to ask the host.
         accept: findings that are known and wanted.
         check: plan only.
-        want_diff: also put the difference into words.
         userdata: libxl's folder of domain records.
     """
 
@@ -79,7 +78,6 @@ class Job:
     xen: str | None = None
     accept: tuple[Acceptance, ...] = ()
     check: bool = False
-    want_diff: bool = False
     userdata: str = USERDATA_DIR
 
 
@@ -102,16 +100,14 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         """The keys of the module's result."""
-        found: dict[str, Any] = {
+        return {
             "changed": self.changed,
             "guests": self.guests,
             "findings": self.findings,
             "accepted": self.accepted,
+            "diff": self.diff,
             "msg": self.failed or self.msg,
         }
-        if self.diff:
-            found["diff"] = self.diff
-        return found
 
 
 def dialect_of(xen: str | None, xl: Xl) -> Dialect:
@@ -157,7 +153,7 @@ def run(job: Job, store: Store, xl: Xl) -> Result:
         snapshot = survey(store, lambda domains: _scope(job, domains), userdata=job.userdata, quotas=True)
         plan = make_plan(job.declarations, snapshot, dialect, Options(job.absent, job.hotplug, xl.present))
         standing = _judge(job, plan, snapshot, dialect, result)
-        progress.planned(plan, snapshot, job)
+        progress.planned(plan, snapshot)
         if errors(standing):
             result.failed = summary(standing)
             return _ended(result, progress, None)
@@ -213,13 +209,13 @@ class _Progress:
         self.actions: dict[tuple[int, int], str] = {}
         self.changed = False
 
-    def planned(self, plan: Plan, snapshot: Snapshot, job: Job) -> None:
+    def planned(self, plan: Plan, snapshot: Snapshot) -> None:
         """A plan was made; the first one has the difference a person is shown."""
         first = not self.plan.guests
         for guest, earlier in zip(plan.guests, self.plan.guests):
             self._carry_over(guest, earlier)
         self.plan, self.snapshot = plan, snapshot
-        if first and job.want_diff:
+        if first:
             self.diff = [diff(guest, snapshot) for guest in plan.guests]
 
     def _carry_over(self, guest: GuestPlan, earlier: GuestPlan) -> None:

@@ -89,7 +89,7 @@ EXPECTED = (
 )
 
 
-def job_of(params: dict[str, Any], *, check: bool = False, want_diff: bool = False) -> Job:
+def job_of(params: dict[str, Any], *, check: bool = False) -> Job:
     """A task's options as a job.
 
     Raises:
@@ -109,7 +109,6 @@ def job_of(params: dict[str, Any], *, check: bool = False, want_diff: bool = Fal
         xen=params["xen"],
         accept=parse_acceptances(params["accept"]),
         check=check,
-        want_diff=want_diff,
         userdata=params["userdata_dir"],
     )
 
@@ -118,13 +117,13 @@ def main_disk(module: AnsibleModule) -> None:
     """The module disk."""
     params = module.params
     try:
-        job = job_of(params, check=module.check_mode, want_diff=module._diff)
+        job = job_of(params, check=module.check_mode)
         with open_store(params) as store:
             result = run(job, store, Xl(params["xl_path"]))
         if params["persistent"] and result.failed is None:
             _keep(params, job, result)
     except EXPECTED as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(**Result(failed=str(error)).as_dict())
     for warning in result.warnings:
         module.warn(warning)
     for note in result.deprecations:
@@ -143,8 +142,7 @@ def _keep(params: dict[str, Any], job: Job, result: Result) -> None:
     if not kept:
         return
     result.changed = True
-    if job.want_diff:
-        result.diff += [one.as_diff() for one in kept]
+    result.diff += [one.as_diff() for one in kept]
     if not job.check:
         for one in kept:
             one.carry_out()

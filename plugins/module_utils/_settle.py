@@ -80,9 +80,10 @@ def settle(
     Args:
         store: a session.
         disks: all that shall be attached in the end.
-        fresh: those among them that this run wrote: they settle, the others are read once.
+        fresh: those among them that this run wrote.
         timeout: seconds for all of them together.
-        settling: seconds after which a fresh one must still be in state 2.
+        settling: seconds after which one that came to state 2 in this run must still be in it; where none
+            did, there is nothing to wait for.
 
     Returns:
         One outcome a disk, in order; never waits longer than timeout + settling.
@@ -91,6 +92,7 @@ def settle(
     new = {disk.key for disk in fresh}
     now = states(store, listed)
     seen = {disk.key for disk, state in zip(listed, now) if state == STATE_INIT_WAIT}
+    proven = seen - new  # served before this run, and not touched by it
     deadline = time.monotonic() + timeout
     pause = _POLL_FIRST
     while _unfinished(now) and time.monotonic() < deadline:
@@ -98,17 +100,10 @@ def settle(
         pause = min(pause * 1.5, _POLL_LAST)
         now = states(store, listed)
         seen |= {disk.key for disk, state in zip(listed, now) if state == STATE_INIT_WAIT}
-    if settling > 0 and any(
-        disk.key in new or disk.key in seen for disk in listed if _moved(disk, new, seen)
-    ):
+    if settling > 0 and seen - proven:
         time.sleep(settling)
         now = states(store, listed)
     return [Outcome(disk, state, disk.key in seen) for disk, state in zip(listed, now)]
-
-
-def _moved(disk: Attachment, new: set[tuple[int, int]], seen: set[tuple[int, int]]) -> bool:
-    """Whether a disk came to state 2 in this run, so that it has yet to prove itself."""
-    return disk.key in new and disk.key in seen
 
 
 def _unfinished(now: list[str | None]) -> bool:

@@ -39,7 +39,7 @@ def provision(
     params["guests"] = [{"disks": None, "exclusive": False, **guest} for guest in guests]
     for entry in params["accept"]:
         entry.setdefault("domain", None)
-    job = job_of(params, check=check, want_diff=True)
+    job = job_of(params, check=check)
     with Store(socket or host.socket, timeout=params["timeout"] or 10) as store:
         return run(job, store, NoXl())
 
