@@ -211,9 +211,13 @@ class Channel:
                 self._write_all(batch, messages)
             else:
                 self._send_together(batch, b"".join(messages))
+            deadline = time.monotonic() + self.timeout
             while batch.left:
                 self._receive(batch)
-                self._understand(batch)
+                if self._understand(batch):
+                    deadline = time.monotonic() + self.timeout
+                elif time.monotonic() > deadline:  # bytes or events came, an answer did not
+                    raise self._late(batch.waiting())
         except StoreError:
             raise
         except OSError as error:
