@@ -165,6 +165,8 @@ class Holder:
             self.sweep()
         for name in list(self.children):
             self.stop(name)
+        if self.config.get("short"):
+            shutil.rmtree(self.config["short"], ignore_errors=True)
         if self.config.get("remove"):
             self.remove_folder()
 

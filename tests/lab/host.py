@@ -27,6 +27,8 @@ from .errors import LabError, LabUnavailable
 Kind = Literal["dom0less", "toolstack"]
 Daemon = Literal["c", "o"]
 TESTS = Path(__file__).resolve().parents[1]
+SOCKET_NAME = 108  # bytes of sun_path, the NUL included
+ROOM_FOR_NAMES = 48  # for the longest name below a host's folder: /root/run/xenstored/socket.real
 ASIDE = "socket.real"
 START_TIMEOUT = 30.0  # seconds; a start takes a fraction of one
 
@@ -157,7 +159,7 @@ class LabHost:
         """End everything that belongs to this host.  Stopping twice does nothing."""
         with contextlib.suppress(LabError, OSError):
             self.ask("quit")
-        self._wait_for_end()
+            self._wait_for_end()
         if self._process is not None:
             if self._process.stdin:
                 self._process.stdin.close()
@@ -179,6 +181,7 @@ class LabHost:
             raise LabError(f"no lab host in {path}") from None
         host = cls(path, state["daemon"], state["release"], python=state["python"], keep=state["keep"])
         host._dom0less = [Dom0less(*item) for item in state["dom0less"]]
+        host._short = Path(state["short"]) if state["short"] else None
         host._find_programs()
         return host
 
@@ -232,11 +235,10 @@ class LabHost:
 
     def _reachable(self, path: Path) -> str:
         """The path itself, or one through a short link where it is too long for a socket's address."""
-        if len(os.fsencode(path)) < 108:
+        if len(os.fsencode(path)) < SOCKET_NAME:
             return str(path)
         if self._short is None:
-            self._short = Path(tempfile.mkdtemp(prefix="xen-lab-"))
-            (self._short / "host").symlink_to(self.folder)
+            raise LabError(f"{path} is too long for a socket")
         return str(self._short / "host" / path.relative_to(self.folder))
 
     # ---- running things inside ----
@@ -484,6 +486,9 @@ class LabHost:
 
     def _prepare(self) -> None:
         self.hypervisor.create()
+        if len(os.fsencode(self.folder)) > SOCKET_NAME - ROOM_FOR_NAMES:
+            self._short = Path(tempfile.mkdtemp(prefix="xen-lab-"))
+            (self._short / "host").symlink_to(self.folder)
         (self.folder / "log").mkdir()
         namespace.make_machine(self.folder / "machine")
         namespace.make_tree(self.root, self.folder / "machine")
@@ -501,6 +506,7 @@ class LabHost:
             "control": str(self.folder / "control"),
             "lifeline": self._lifeline,
             "remove": not self._keep,
+            "short": str(self._short) if self._short else None,
             "originals": [
                 *((f"/{name}", str(machine / name), True) for name in namespace.OWN),
                 ("/dev", str(machine / "dev"), False),
@@ -545,8 +551,7 @@ class LabHost:
     def _write_entrance(
         self, path: Path, pid: int, title: str, program: list[str], environment: dict[str, str] | None = None
     ) -> None:
-        user = os.geteuid() != 0
-        text = namespace.enter_script(pid, title, user=user, environment=environment or {}, program=program)
+        text = namespace.enter_script(pid, title, environment=environment or {}, program=program)
         namespace.write_script(path, text)
 
     def _save(self) -> None:
@@ -557,6 +562,7 @@ class LabHost:
             "python": self._python,
             "keep": self._keep,
             "pid": pid,
+            "short": str(self._short) if self._short else None,
             "dom0less": self._dom0less,
         }
         fresh = self.folder / "state.json.new"

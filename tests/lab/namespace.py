@@ -113,20 +113,30 @@ def write_script(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def enter_script(pid: int, title: str, *, user: bool, environment: dict[str, str], program: list[str]) -> str:
-    """A script that runs ``program`` and its own arguments inside the namespace of process ``pid``."""
-    namespace = os.readlink(f"/proc/{pid}/ns/mnt")
-    settings = " ".join(shlex.quote(f"{name}={value}") for name, value in environment.items())
-    ways = "--user --preserve-credentials " if user else ""
-    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return (
-        f"# Runs a program inside {title}.\n"
-        f'if [ "$(readlink /proc/{pid}/ns/mnt)" != "{namespace}" ]; then\n'
-        f"    echo {shlex.quote(f'{title} is down')} >&2\n"
-        f"    exit 127\n"
-        f"fi\n"
-        f'exec nsenter --target {pid} {ways}--mount --wdns="$PWD" \\\n'
-        f'    env PATH="{path}:$PATH" {settings} {shlex.join(program)} "$@"\n'
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def enter_script(pid: int, title: str, *, environment: dict[str, str], program: list[str]) -> str:
+    """A script that runs ``program`` and its own arguments inside the namespaces of process ``pid``.
+
+    A user namespace is entered only from outside of it: the kernel refuses to enter one's own.
+    """
+    mounts, users = (os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("mnt", "user"))
+    settings = [f"{name}={value}" for name, value in environment.items()]
+    run = f'env PATH="{PATH}:$PATH" {shlex.join([*settings, *program])} "$@"'
+    return "\n".join(
+        [
+            f"# Runs a program inside {title}.",
+            f'if [ "$(readlink /proc/{pid}/ns/mnt)" != "{mounts}" ]; then',
+            f"    echo {shlex.quote(f'{title} is down')} >&2",
+            "    exit 127",
+            "fi",
+            f'[ "$(readlink /proc/self/ns/mnt)" = "{mounts}" ] && exec {run}',
+            "ways=--mount",
+            f'[ "$(readlink /proc/self/ns/user)" = "{users}" ] || ways="--user --preserve-credentials --mount"',
+            f'exec nsenter --target {pid} $ways --wdns="$PWD" {run}',
+            "",
+        ]
     )
 
 

@@ -12,6 +12,7 @@
  * buffer cannot hold, and forgets whatever follows the message in the same write.
  */
 #define _GNU_SOURCE
+#define LAB_INHERIT
 #include <dlfcn.h>
 #include <sys/socket.h>
 #include <sys/sysmacros.h>

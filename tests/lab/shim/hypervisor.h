@@ -44,10 +44,12 @@ struct lab_domain {
 };
 
 /* What the daemon or tool starts later (hotplug scripts, say) must not be preloaded too. */
+#ifndef LAB_INHERIT
 __attribute__((constructor)) static void lab_once(void)
 {
     unsetenv("LD_PRELOAD");
 }
+#endif
 
 LAB_UNUSED static char *lab_path(char *buffer, const char *format, ...)
 {
