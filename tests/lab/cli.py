@@ -95,6 +95,8 @@ def down(args: argparse.Namespace) -> None:
         raise LabError("down: which one? NAME..., or --all")
     for name in names:
         existing(name).stop()
+    with suppress(OSError):
+        hosts_folder().rmdir()  # the last one takes the folder with it
 
 
 def list_hosts(_args: argparse.Namespace) -> None:

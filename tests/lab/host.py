@@ -96,7 +96,8 @@ class LabHost:
 
     ``folder`` must be empty or not there; all state lives in it, and it is removed at the end unless
     ``keep``.  ``daemon`` is "c" (xenstored) or "o" (oxenstored), ``release`` one of "4.17" and "4.20",
-    ``python`` the interpreter that ``host.python`` runs.  With ``lifeline=False`` the host outlives its
+    ``python`` the interpreter that ``host.python`` runs, ``daemon_args`` more arguments for the daemon
+    (``["--entry-nb", "2000"]``: another quota of C xenstored).  With ``lifeline=False`` the host outlives its
     owner and is stopped by ``LabHost.attach(folder).stop()``.
     """
 
@@ -107,6 +108,7 @@ class LabHost:
         release: str = "4.17",
         *,
         python: str | None = None,
+        daemon_args: Sequence[str] = (),
         keep: bool = False,
         lifeline: bool = True,
     ) -> None:
@@ -118,6 +120,7 @@ class LabHost:
         self.xenstored = Xenstored(self)
         self.hypervisor = domains.Hypervisor(self.folder / "hv")
         self._python = python or sys.executable
+        self._daemon_args = list(daemon_args)
         self._keep = keep
         self._lifeline = lifeline
         self._process: subprocess.Popen[bytes] | None = None
@@ -165,6 +168,7 @@ class LabHost:
                 self._process.stdin.close()
             self._process.wait()
             self._process = None
+        self._end_strangers()
         if self._short is not None:
             shutil.rmtree(self._short, ignore_errors=True)
             self._short = None
@@ -179,7 +183,8 @@ class LabHost:
             state = json.loads((path / "state.json").read_text())
         except (FileNotFoundError, NotADirectoryError):
             raise LabError(f"no lab host in {path}") from None
-        host = cls(path, state["daemon"], state["release"], python=state["python"], keep=state["keep"])
+        options = {name: state[name] for name in ("daemon", "release", "python", "daemon_args", "keep")}
+        host = cls(path, **options)
         host._dom0less = [Dom0less(*item) for item in state["dom0less"]]
         host._short = Path(state["short"]) if state["short"] else None
         host._find_programs()
@@ -557,9 +562,11 @@ class LabHost:
     def _save(self) -> None:
         pid = self._process.pid if self._process is not None else self._holder_pid()
         state = {
+            "namespace": os.readlink(f"/proc/{pid}/ns/mnt"),
             "daemon": self.daemon,
             "release": self.release,
             "python": self._python,
+            "daemon_args": self._daemon_args,
             "keep": self._keep,
             "pid": pid,
             "short": str(self._short) if self._short else None,
@@ -586,7 +593,7 @@ class LabHost:
         self.ask(
             "spawn",
             name="xenstored",
-            argv=argv,
+            argv=[*argv, *self._daemon_args],
             env={**environment, "XEN_LAB_HV": str(self.hypervisor.folder)},
             log=str(self.folder / "log" / "xenstored.log"),
             ready=False,
@@ -653,6 +660,17 @@ class LabHost:
         if "error" in reply:
             raise LabError(reply["error"])
         return reply["ok"]
+
+    def _end_strangers(self) -> None:
+        """Whatever is still inside: only where the holder itself was killed and could not do it."""
+        try:
+            here = json.loads((self.folder / "state.json").read_text())["namespace"]
+        except (OSError, ValueError, KeyError):
+            return
+        for entry in os.listdir("/proc"):
+            with contextlib.suppress(OSError):
+                if entry.isdigit() and os.readlink(f"/proc/{entry}/ns/mnt") == here:
+                    os.kill(int(entry), signal.SIGKILL)
 
     def _wait_for_end(self) -> None:
         """A host that another process started has no child of ours to wait for."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lab import LabError, LabHost, LabUnavailable, roots
+from lab import LabError, LabHost, LabUnavailable, build, roots
 
 TESTS = Path(__file__).resolve().parents[1]
 LabFactory = Callable[..., LabHost]
@@ -180,6 +180,28 @@ def test_unknown_release_and_missing_packages_are_named(
         LabHost(tmp_path / "b").start()
 
 
+def test_without_mmdebstrap_the_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XEN_LAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    with pytest.raises(LabUnavailable, match=r"xen-utils-4\.20 xenstore-utils libxen-dev, or mmdebstrap"):
+        roots.make_root("4.20")
+
+
+def test_a_cache_of_its_own_is_built_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XEN_LAB_CACHE", str(tmp_path / "cache"))
+    xen = roots.locate("4.17")
+    first = build.shims(xen)
+    stamp = first.toolstack.stat().st_mtime_ns
+    assert build.shims(xen) == first
+    assert first.toolstack.stat().st_mtime_ns == stamp
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [first.toolstack.parent.name]
+
+
+def test_more_arguments_for_the_daemon(lab_factory: LabFactory) -> None:
+    lab = lab_factory(daemon_args=["--entry-nb", "77"])
+    assert "nodes            :       77" in lab.run(["xenstore-control", "quota"]).stdout
+
+
 # ---- reboot ----
 
 UNIT = """\
@@ -303,6 +325,27 @@ def test_nothing_is_left_when_the_owner_ends(
     owner.wait()
     assert until(lambda: processes_naming(folder) == []), processes_naming(folder)
     assert until(lambda: not folder.exists()), list(folder.iterdir())
+
+
+def ended(pid: int) -> bool:
+    """Gone, or a zombie that this machine's init has not collected yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_nothing_is_left_when_the_holder_is_killed(tmp_path: Path) -> None:
+    with LabHost(tmp_path / "host") as host:
+        host.domain_python(host.add_domain())
+        stranger = subprocess.Popen([host.folder / "enter", "sleep", "1000"])
+        assert until(lambda: stranger.pid in host.processes())
+        parts = host.ask("pids")
+        assert set(parts) == {"xenstored", "view-1", "namespace-1"}
+        os.kill(json.loads((host.folder / "state.json").read_text())["pid"], signal.SIGKILL)
+        assert until(lambda: all(ended(pid) for pid in parts.values()))
+    assert stranger.wait(BOUND) == -signal.SIGKILL
+    assert not (tmp_path / "host").exists()
 
 
 def test_nothing_is_left_after_a_failed_test(tmp_path: Path) -> None:
