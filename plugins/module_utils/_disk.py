@@ -67,6 +67,7 @@ class Job:
         accept: findings that are known and wanted.
         check: plan only.
         userdata: libxl's folder of domain records.
+        permissions: also compare the permissions of disks that are there.
     """
 
     declarations: tuple[GuestDeclaration, ...]
@@ -79,6 +80,7 @@ class Job:
     accept: tuple[Acceptance, ...] = ()
     check: bool = False
     userdata: str = USERDATA_DIR
+    permissions: bool = True
 
 
 @dataclass
@@ -150,7 +152,13 @@ def run(job: Job, store: Store, xl: Xl) -> Result:
         result.warnings.append(dialect.note)
     progress = _Progress()
     for attempt in range(REPLANS):
-        snapshot = survey(store, lambda domains: _scope(job, domains), userdata=job.userdata, quotas=True)
+        snapshot = survey(
+            store,
+            lambda domains: _scope(job, domains),
+            userdata=job.userdata,
+            quotas=True,
+            permissions=job.permissions,
+        )
         plan = make_plan(job.declarations, snapshot, dialect, Options(job.absent, job.hotplug, xl.present))
         standing = _judge(job, plan, snapshot, dialect, result)
         progress.planned(plan, snapshot)

@@ -9,7 +9,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from ._layout import DEVICE_KIND, Branch, backend_domid, number
 from ._snapshot import (
@@ -23,7 +22,7 @@ from ._snapshot import (
     Snapshot,
     XenDisk,
 )
-from ._store import Request, Store, StoreError, directory, get_perms, read, read_children
+from ._store import Answer, Request, Store, StoreError, directory, get_perms, read, read_children
 from ._wire import OPS
 
 #: Where libxl keeps a domain's record (``libxl__userdata_path``, tools/libs/light/libxl_dom.c).
@@ -59,7 +58,14 @@ class EmptyStoreError(RuntimeError):
     """The store does not hold dom0 itself: freshly started, or not this host's."""
 
 
-def survey(store: Store, wanted: Wanted, *, userdata: str = USERDATA_DIR, quotas: bool = False) -> Snapshot:
+def survey(
+    store: Store,
+    wanted: Wanted,
+    *,
+    userdata: str = USERDATA_DIR,
+    quotas: bool = False,
+    permissions: bool = True,
+) -> Snapshot:
     """Read domains first, ask `wanted` what else matters, read that.
 
     Args:
@@ -67,27 +73,32 @@ def survey(store: Store, wanted: Wanted, *, userdata: str = USERDATA_DIR, quotas
         wanted: from the domains to the scope; may raise what it likes (an unknown name).
         userdata: libxl's folder of domain records.
         quotas: also ask the daemon for the limits of the scope's backends and guests.
+        permissions: also read those of all disks in scope, which takes about as long as all the rest.
 
     Raises:
         EmptyStoreError: dom0's own tree is missing: what is not there says nothing about guests.
         StoreError: the store refused, was lost or did not answer in time.
     """
-    domains = _domains(store, userdata)
+    domids, recorded = _domids(store)
+    domains, served = _domains(store, domids, Makers(userdata))
     scope = wanted(domains)
-    backends = _backend_directories(store, domains)
-    domains = _with_leftovers(store, domains, backends)
-    devices = _devices(store, domains, scope, backends)
-    snapshot = Snapshot(
+    domains = _with_leftovers(domains, recorded, served)
+    bulk = _Bulk(store)
+    backends_then = _backend_directories(bulk, served)
+    devices_then = _devices(bulk, domains, scope, served)
+    launchers_then = _launchers(bulk, scope.backends | set(served))
+    asked = (scope.backends | (scope.guests or frozenset(domains))) - {0} if quotas else frozenset()
+    quotas_then = _quotas(bulk, asked)
+    bulk.send()
+    devices = devices_then()
+    return Snapshot(
         domains=domains,
-        disks=_disks(store, domains, scope, backends, devices),
+        disks=_disks(store, scope, backends_then(), devices, permissions=permissions),
         generic=_generic(store, devices),
         xen_disks=_xen_disks(store, devices),
-        launchers=_launchers(store, backends, scope),
+        launchers=launchers_then(),
+        quotas=quotas_then(),
     )
-    if not quotas:
-        return snapshot
-    asked = scope.backends | (scope.guests or frozenset(domains))
-    return replace(snapshot, quotas=_quotas(store, asked - {0}))
 
 
 # --- values --------------------------------------------------------------------------------------------
@@ -119,36 +130,74 @@ def _numbered(names: Iterable[str]) -> list[int]:
     return [int(name) for name in names if name.isascii() and name.isdigit() and str(int(name)) == name]
 
 
-def listings(store: Store, paths: list[str]) -> list[list[str]]:
-    """The children of many nodes, of any number, in one bulk call.
+class _Bulk:
+    """Questions of several askers that travel together; each gets a function that has its answers later."""
 
-    Raises:
-        StoreError: other than the node not being there.
-    """
-    found: list[list[str]] = []
-    for path, reply in zip(paths, store.call([directory(path) for path in paths])):
-        if isinstance(reply, StoreError) and reply.code == "E2BIG":
-            found.append(store.list(path) or [])  # more than one packet of names
-        else:
-            found.append(_names(reply))
-    return found
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._requests: list[Request] = []
+        self._replies: list[Answer] = []
+
+    def ask(self, requests: Iterable[Request]) -> Callable[[], list[Answer]]:
+        """Any requests."""
+        start = len(self._requests)
+        self._requests += requests
+        stop = len(self._requests)
+        return lambda: self._replies[start:stop]
+
+    def list(self, paths: list[str]) -> Callable[[], list[list[str]]]:
+        """The children of many nodes, of any number, empty where there is no node.
+
+        What it returns raises StoreError.
+        """
+        replies_then = self.ask([directory(path) for path in paths])
+
+        def listed() -> list[list[str]]:
+            return [
+                (self._store.list(path) or [])  # more than one packet of names
+                if isinstance(reply, StoreError) and reply.code == "E2BIG"
+                else _names(reply)
+                for path, reply in zip(paths, replies_then())
+            ]
+
+        return listed
+
+    def send(self) -> None:
+        """Ask."""
+        self._replies = self._store.call(self._requests)
 
 
 # --- domains -------------------------------------------------------------------------------------------
 
 
-def _domains(store: Store, userdata: str) -> dict[int, Domain]:
-    domids = [domid for domid in _numbered(store.list("/local/domain") or []) if domid < DOMID_LIMIT]
+def _domids(store: Store) -> tuple[list[int], list[int]]:
+    """The domains that xenstore has, and those that libxl has a record of."""
+    bulk = _Bulk(store)
+    listed_then = bulk.list(["/local/domain", "/libxl"])
+    bulk.send()
+    listed, recorded = (_numbered(names) for names in listed_then())
+    domids = [domid for domid in listed if domid < DOMID_LIMIT]
     if 0 not in domids:
         raise EmptyStoreError(
             "xenstore has no /local/domain/0: the store is empty (restarted, or not set up by xen-init-dom0), "
             "so it says nothing about guests; nothing was changed"
         )
-    makers = Makers(userdata)
-    return {domain.domid: domain for domain in _describe(store, domids, makers)}
+    return domids, recorded
 
 
-def _describe(store: Store, domids: list[int], makers: Makers) -> list[Domain]:
+def _domains(
+    store: Store, domids: list[int], makers: Makers
+) -> tuple[dict[int, Domain], dict[int, list[int]]]:
+    """The domains, and the guests that each of them has disks of."""
+    bulk = _Bulk(store)
+    described_then = _describe(bulk, domids, makers)
+    guests_then = bulk.list([f"/local/domain/{domid}/backend/{DEVICE_KIND}" for domid in domids])
+    bulk.send()
+    served = {backend: _numbered(names) for backend, names in zip(domids, guests_then()) if names}
+    return {domain.domid: domain for domain in described_then()}, served
+
+
+def _describe(bulk: _Bulk, domids: list[int], makers: Makers) -> Callable[[], list[Domain]]:
     requests: list[Request] = []
     for domid in domids:
         top = f"/local/domain/{domid}"
@@ -160,7 +209,11 @@ def _describe(store: Store, domids: list[int], makers: Makers) -> list[Domain]:
             get_perms(top),
             Request(_IS_DOMAIN_INTRODUCED, b"%d\0" % domid, top),
         ]
-    replies = store.call(requests)
+    replies_then = bulk.ask(requests)
+    return lambda: _described(domids, replies_then(), makers)
+
+
+def _described(domids: list[int], replies: list[Answer], makers: Makers) -> list[Domain]:
     found = []
     for index, domid in enumerate(domids):
         name, name_perms, vm, vm_perms, top_perms, introduced = replies[index * 6 : index * 6 + 6]
@@ -177,6 +230,7 @@ def _describe(store: Store, domids: list[int], makers: Makers) -> list[Domain]:
                 maker=makers.of(domid, uuid),
                 alive=domid == 0 or _text(introduced) in ("T", "T\0"),
                 vm=vm_text,
+                vm_owner=(_perms(vm_perms) or (None,))[0],
                 reads_itself=domid == 0
                 or own[:1] == (f"n{domid}",)
                 or bool({f"r{domid}", f"b{domid}"} & set(own)),
@@ -227,8 +281,9 @@ class Makers:
 
     def _maker(self, domid: int, uuid: str) -> str:
         try:
-            with open(os.path.join(self.folder, f"userdata-d.{domid}.{uuid}.libxl-json"), "rb") as file:
-                record = json.loads(file.read(1 << 20).rstrip(b"\0"))  # libxl counts the end of the string
+            path = os.path.join(self.folder, f"userdata-d.{domid}.{uuid}.libxl-json")
+            with open(path, "rb", buffering=0) as file:
+                record = json.loads(file.readall().rstrip(b"\0"))  # libxl counts the end of the string
             named = bool(record["c_info"].get("name")) if isinstance(record.get("c_info"), dict) else False
         except (OSError, ValueError, AttributeError, TypeError):
             return MAKER_UNKNOWN
@@ -238,31 +293,30 @@ class Makers:
 # --- disks ---------------------------------------------------------------------------------------------
 
 
-def _backend_directories(store: Store, domains: dict[int, Domain]) -> dict[int, dict[int, list[int]]]:
+def _backend_directories(
+    bulk: _Bulk, served: dict[int, list[int]]
+) -> Callable[[], dict[int, dict[int, list[int]]]]:
     """Backend domain → guest → device numbers with a directory there."""
-    domids = list(domains)
-    guests = listings(store, [f"/local/domain/{domid}/backend/{DEVICE_KIND}" for domid in domids])
-    pairs = [(backend, guest) for backend, names in zip(domids, guests) for guest in _numbered(names)]
-    devids = listings(
-        store, [f"/local/domain/{backend}/backend/{DEVICE_KIND}/{guest}" for backend, guest in pairs]
+    pairs = [(backend, guest) for backend, guests in served.items() for guest in guests]
+    devids_then = bulk.list(
+        [f"/local/domain/{backend}/backend/{DEVICE_KIND}/{guest}" for backend, guest in pairs]
     )
-    found: dict[int, dict[int, list[int]]] = {}
-    for (backend, guest), names in zip(pairs, devids):
-        found.setdefault(backend, {})[guest] = _numbered(names)
+
+    def found() -> dict[int, dict[int, list[int]]]:
+        directories: dict[int, dict[int, list[int]]] = {}
+        for (backend, guest), names in zip(pairs, devids_then()):
+            directories.setdefault(backend, {})[guest] = _numbered(names)
+        return directories
+
     return found
 
 
 def _with_leftovers(
-    store: Store, domains: dict[int, Domain], backends: dict[int, dict[int, list[int]]]
+    domains: dict[int, Domain], recorded: list[int], served: dict[int, list[int]]
 ) -> dict[int, Domain]:
     """Add domains that are gone but left something in a backend's tree or in ``/libxl``."""
-    known = dict(domains)
-    left = set(_numbered(store.list("/libxl") or []))
-    for guests in backends.values():
-        left.update(guests)
-    for domid in sorted(left - set(known)):
-        known[domid] = Domain(domid, alive=False)
-    return known
+    left = set(recorded).union(*served.values())
+    return {**domains, **{domid: Domain(domid, alive=False) for domid in sorted(left - set(domains))}}
 
 
 class _Devices:
@@ -276,9 +330,9 @@ class _Devices:
 
 
 def _devices(
-    store: Store, domains: dict[int, Domain], scope: Scope, backends: dict[int, dict[int, list[int]]]
-) -> _Devices:
-    neighbours = {guest for backend in scope.backends for guest in backends.get(backend, {})}
+    bulk: _Bulk, domains: dict[int, Domain], scope: Scope, served: dict[int, list[int]]
+) -> Callable[[], _Devices]:
+    neighbours = {guest for backend in scope.backends for guest in served.get(backend, ())}
     guests = [domid for domid in domains if scope.covers(domid) or domid in neighbours]
     paths = []
     for domid in guests:
@@ -289,21 +343,27 @@ def _devices(
             f"{record}/virtio",
             f"{record}/vbd",
         ]
-    found = _Devices()
-    names = listings(store, paths)
-    for index, domid in enumerate(guests):
-        kinds = (found.records, found.frontends, found.generic, found.xen)
-        for kind, listed in zip(kinds, names[index * 4 : index * 4 + 4]):
-            kind[domid] = _numbered(listed)
+    names_then = bulk.list(paths)
+
+    def found() -> _Devices:
+        devices = _Devices()
+        kinds = (devices.records, devices.frontends, devices.generic, devices.xen)
+        names = names_then()
+        for index, domid in enumerate(guests):
+            for kind, listed in zip(kinds, names[index * 4 : index * 4 + 4]):
+                kind[domid] = _numbered(listed)
+        return devices
+
     return found
 
 
 def _disks(
     store: Store,
-    domains: dict[int, Domain],
     scope: Scope,
     backends: dict[int, dict[int, list[int]]],
     devices: _Devices,
+    *,
+    permissions: bool,
 ) -> dict[tuple[int, int], LiveDisk]:
     served: dict[tuple[int, int], list[int]] = {}
     for backend, guests in backends.items():
@@ -318,7 +378,7 @@ def _disks(
 
     wanted: list[tuple[str, bool]] = []  # directory, whether permissions matter
     for domid, devid in ordered:
-        whole = scope.covers(domid)
+        whole = permissions and scope.covers(domid)
         if devid in devices.records[domid]:
             wanted.append((f"/libxl/{domid}/device/{DEVICE_KIND}/{devid}", whole))
         if devid in devices.frontends[domid]:
@@ -411,35 +471,47 @@ def _xen_disks(store: Store, devices: _Devices) -> dict[int, dict[int, XenDisk]]
     return found
 
 
-def _launchers(store: Store, backends: dict[int, dict[int, list[int]]], scope: Scope) -> dict[int, str]:
-    domids = sorted(scope.backends | set(backends))
-    replies = store.call([read(f"/local/domain/{domid}/{LAUNCHER_NODE}") for domid in domids])
-    versions = ((domid, _text(reply)) for domid, reply in zip(domids, replies))
-    return {domid: version for domid, version in versions if version}
+def _launchers(bulk: _Bulk, backends: Iterable[int]) -> Callable[[], dict[int, str]]:
+    domids = sorted(backends)
+    replies_then = bulk.ask([read(f"/local/domain/{domid}/{LAUNCHER_NODE}") for domid in domids])
+
+    def found() -> dict[int, str]:
+        versions = ((domid, _text(reply)) for domid, reply in zip(domids, replies_then()))
+        return {domid: version for domid, version in versions if version}
+
+    return found
 
 
 # --- quotas --------------------------------------------------------------------------------------------
 
 
-def _quotas(store: Store, domids: Iterable[int]) -> dict[int, Quota]:
+def _quotas(bulk: _Bulk, domids: Iterable[int]) -> Callable[[], dict[int, Quota]]:
     """Ask the daemon; where it does not say, its shipped defaults stand in, named as such.
 
     C xenstored answers ``quota`` and ``quota DOMID`` to a control message (tools/xenstored/control.c);
     oxenstored knows neither.
     """
     ordered = sorted(domids)
-    if not ordered:
-        return {}
-    requests = [Request(_CONTROL, b"quota\0", "quota")]
+    requests = [Request(_CONTROL, b"quota\0", "quota")] if ordered else []
     requests += [Request(_CONTROL, b"quota\0%d\0" % domid, f"quota {domid}") for domid in ordered]
-    answers = [_text(reply) if isinstance(reply, bytes) else "" for reply in store.call(requests)]
-    limits = _figures(answers[0] or "")
+    replies_then = bulk.ask(requests)
+
+    def found() -> dict[int, Quota]:
+        answers = [_text(reply) or "" if isinstance(reply, bytes) else "" for reply in replies_then()]
+        return _limits(ordered, answers) if ordered else {}
+
+    return found
+
+
+def _limits(domids: list[int], answers: list[str]) -> dict[int, Quota]:
+    """The daemon's own limits come first, then what each domain uses."""
+    limits = _figures(answers[0])
     if "nodes" not in limits:
         assumed = Quota(DEFAULT_NODES, DEFAULT_WATCHES_OCAML, assumed="oxenstored's defaults")
-        return dict.fromkeys(ordered, assumed)
+        return dict.fromkeys(domids, assumed)
     found = {}
-    for domid, answer in zip(ordered, answers[1:]):
-        used = _figures(answer or "")
+    for domid, answer in zip(domids, answers[1:]):
+        used = _figures(answer)
         found[domid] = Quota(
             nodes=limits["nodes"],
             watches=limits.get("watches", DEFAULT_WATCHES_C),
