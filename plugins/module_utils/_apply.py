@@ -22,6 +22,7 @@ from ._layout import (
     RECORD,
     STATE_CLOSED,
     STATE_CLOSING,
+    Attachment,
     backend_path,
     frontend_path,
     nodes,
@@ -30,13 +31,14 @@ from ._layout import (
     record_path,
 )
 from ._plan import Remove, Repair, Step, Write, XlAttach, XlDetach
-from ._snapshot import LiveDisk, Snapshot
+from ._snapshot import Domain, LiveDisk, Snapshot
 from ._store import (
     Request,
     Store,
     StoreError,
     Transaction,
     directory,
+    get_perms,
     mkdir,
     read,
     rm,
@@ -44,12 +46,14 @@ from ._store import (
     write,
     write_children,
 )
+from ._wire import OPS
 from ._xl import Xl
 
 #: How long a backend may take to let go of a disk that is taken away: as long as libxl gives it
 #: (LIBXL_DESTROY_TIMEOUT, tools/libs/light/libxl_internal.h).
 CLOSE_TIMEOUT = 10.0
 _POLL = 0.05
+_IS_DOMAIN_INTRODUCED = OPS["IS_DOMAIN_INTRODUCED"]
 
 
 class Overtaken(Exception):  # noqa: N818 - not an error: the plan is made again
@@ -60,11 +64,31 @@ class Ground(NamedTuple):
     """Reads that tell whether a guest is still as the plan saw it, and what they should answer.
 
     An expected value is that of a READ (empty: also where there is no node), an expected set are the numbered
-    names of a DIRECTORY (empty: also where there is no directory).
+    names of a DIRECTORY (empty: also where there is no directory), an expected tuple holds how an answer may
+    begin.
+
+    Nothing that a guest can change at will is looked at: it could hold up every call for ever.
     """
 
     looks: list[Request]
-    expected: list[bytes | set[bytes]]
+    expected: list[bytes | set[bytes] | tuple[bytes, ...]]
+
+
+#: Any answer will do: the node is there.
+_THERE = (b"",)
+
+
+def _same_domain(domain: Domain) -> Ground:
+    """Whether a domid still belongs to the domain that the plan saw there, and it lives as it did."""
+    top = f"/local/domain/{domain.domid}"
+    if domain.vm_owner in (None, "n0"):
+        ground = Ground([read(f"{top}/vm")], [_bytes(domain.vm or "")])
+    else:  # init-dom0less gives it to the guest, which cannot hand it on to another
+        ground = Ground([get_perms(f"{top}/vm")], [(_bytes(domain.vm_owner) + b"\0",)])
+    if domain.domid != 0:
+        ground.looks.append(Request(_IS_DOMAIN_INTRODUCED, b"%d\0" % domain.domid, top))
+        ground.expected.append((b"T",) if domain.alive else (b"F",))
+    return ground
 
 
 class _Guest:
@@ -75,13 +99,12 @@ class _Guest:
         self.records: dict[int, bytes] = {}  #: device number → irq node
         self.frontends: set[int] = set()
         self._irqs: dict[int, Request] = {}
-        self._vm = _bytes(snapshot.domain(domid).vm or "")  # another one: the domid was given away
+        self.same = _same_domain(snapshot.domain(domid))
         self._generic = {b"%d" % index for index in snapshot.generic.get(domid, {})}
         self._looks = (
-            read(f"/local/domain/{domid}/vm"),
+            *self.same.looks,
             directory(f"/libxl/{domid}/device/virtio"),
             directory(f"/libxl/{domid}/device/{DEVICE_KIND}"),
-            directory(f"/local/domain/{domid}/device/{DEVICE_KIND}"),
         )
 
     def record(self, number: int, irq: str) -> None:
@@ -95,10 +118,9 @@ class _Guest:
         return Ground(
             [*self._looks, *(self._irqs[number] for number in self.records)],
             [
-                self._vm,
+                *self.same.expected,
                 self._generic,
                 {b"%d" % number for number in self.records},
-                {b"%d" % number for number in self.frontends},
                 *self.records.values(),
             ],
         )
@@ -130,6 +152,11 @@ class Guests:
             ground.looks.append(read(f"{backend_path(backend, domid, number)}/state"))
             ground.expected.append(_bytes(branch.nodes.get("state") or ""))
         return ground
+
+    def served(self, disk: Attachment, ground: Ground) -> Ground:
+        """The same ground, and that the domain which is to serve the disk is still the one that was found."""
+        backend = self.guest(disk.backend_domid).same
+        return Ground(ground.looks + backend.looks, ground.expected + backend.expected)
 
     def has(self, domid: int, number: int) -> bool:
         """Whether the guest has a record or a frontend of this device."""
@@ -203,12 +230,17 @@ def _carry_out(step: Step, guests: Guests, store: Store, xl: Xl) -> list[str]:
 # --- the ground a step stands on -----------------------------------------------------------------------
 
 
-def _stands(replies: list[bytes | StoreError], expected: list[bytes | set[bytes]]) -> bool:
+def _stands(
+    replies: list[bytes | StoreError], expected: list[bytes | set[bytes] | tuple[bytes, ...]]
+) -> bool:
     for reply, wanted in zip(replies, expected):
         if isinstance(reply, StoreError):
             if reply.code != "ENOENT":
                 raise reply
             if wanted:
+                return False
+        elif isinstance(wanted, tuple):
+            if not reply.startswith(wanted):
                 return False
         elif isinstance(wanted, set):
             if {name for name in reply.split(b"\0") if _is_number(name)} != wanted:
@@ -253,7 +285,7 @@ def _check(replies: list[bytes | StoreError], requests: list[Request]) -> None:
 def _write(step: Write, guests: Guests, store: Store) -> None:
     disk = step.disk
     live = step.live
-    ground = guests.ground(disk.domid, disk.devid, _as_left(step, guests))
+    ground = guests.served(disk, guests.ground(disk.domid, disk.devid, _as_left(step, guests)))
     changes: list[Request] = []
     for backend in live.backends if live else ():
         if backend != disk.backend_domid:
@@ -328,7 +360,10 @@ def _repair(step: Repair, guests: Guests, store: Store) -> None:
         else:
             path = f"{at[tree]}/{node}"
             changes += [write(path, _bytes(wanted[tree][node])), set_perms(path, perms[tree])]
-    _transact(store, guests.ground(disk.domid, disk.devid, step.live), changes)
+    ground = guests.ground(disk.domid, disk.devid, step.live)
+    ground.looks.append(directory(at[FRONTEND]))  # the guest may remove it: half of one must not come back
+    ground.expected.append(_THERE)
+    _transact(store, ground, changes)
     guests.written(disk.domid, disk.devid, disk.irq)
 
 

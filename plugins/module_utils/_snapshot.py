@@ -46,6 +46,7 @@ class Domain:
             unreadable: treated as xl's).
         alive: xenstored knows the domain; False for what a dead one left behind.
         vm: the raw ``vm`` node, to notice when a domid was taken by another domain.
+        vm_owner: who owns that node: what a guest owns it can rewrite, but never give away.
         reads_itself: the domain may read its own ``/local/domain/D``.
     """
 
@@ -57,6 +58,7 @@ class Domain:
     maker: str = MADE_ELSEWHERE
     alive: bool = True
     vm: str | None = None
+    vm_owner: str | None = None
     reads_itself: bool = True
 
     @property
@@ -121,6 +123,11 @@ class LiveDisk:
         )
 
     @property
+    def invented(self) -> bool:
+        """Whether only the frontend is there: a leftover, or a directory that the guest made itself."""
+        return self.record is None and not self.backends
+
+    @property
     def source(self) -> Branch | None:
         """Where to read the disk from: the record, which dom0 alone writes, else the backend."""
         return self.record if self.record is not None and "params" in self.record.nodes else self.backend
@@ -174,6 +181,11 @@ class Snapshot:
         return self.domains.get(domid) or Domain(domid, alive=False)
 
 
+def is_domid(text: str) -> bool:
+    """Whether a reference to a domain is a domid and no name."""
+    return re.fullmatch(r"[0-9]{1,5}", text) is not None
+
+
 def resolve(domains: dict[int, Domain], reference: str | int) -> Domain:
     """Find a domain by domid, UUID or name, believing only what dom0 vouches for.
 
@@ -186,7 +198,7 @@ def resolve(domains: dict[int, Domain], reference: str | int) -> Domain:
         ResolveError: more than one does, or only a domain that could have chosen the name itself.
     """
     text = str(reference).strip()
-    if re.fullmatch(r"[0-9]{1,5}", text):
+    if is_domid(text):
         domid = int(text)
         if domid >= DOMID_LIMIT:
             raise ResolveError(f"domain {text}: a domid is at most {DOMID_LIMIT - 1}")
@@ -208,6 +220,8 @@ def resolve(domains: dict[int, Domain], reference: str | int) -> Domain:
 
 def _one(text: str, domains: dict[int, Domain], named: list[Domain], trust: str) -> Domain:
     believed = [d for d in named if getattr(d, trust)]
+    # a domain that is gone may have left its name behind; the one that took it over is meant
+    believed = [d for d in believed if d.alive] or believed
     if len(believed) == 1:
         return believed[0]
     if len(believed) > 1:
