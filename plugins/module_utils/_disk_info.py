@@ -14,7 +14,7 @@ from ._layout import BACKEND, STATE_INIT_WAIT, Attachment, Difference, backend_p
 from ._plan import health
 from ._report import disk_result, drift, live_attachment, xen_live
 from ._settle import states
-from ._snapshot import Domain, LiveDisk, Snapshot, resolve
+from ._snapshot import Domain, LiveDisk, Snapshot, is_domid, resolve
 from ._store import Store
 from ._survey import USERDATA_DIR, Scope, survey
 
@@ -61,7 +61,7 @@ def gather(
 
 def find(reference: str, domains: dict[int, Domain]) -> Domain:
     """A domain as named; a bare domid also where the domain is gone, for what it left behind."""
-    if reference.isdigit() and int(reference) not in domains:
+    if is_domid(reference) and int(reference) not in domains:
         return Domain(int(reference), alive=False)
     return resolve(domains, reference)
 

@@ -8,13 +8,14 @@ The one plan that check mode prints and a real run carries out. Pure: nothing he
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Union
 
 from ._declaration import GuestDeclaration
 from ._dialect import Dialect
-from ._diskspec import Declared, DiskSpec, render
+from ._diskspec import Declared, DiskSpec, DiskSpecError, render
 from ._findings import ERROR, Finding
 from ._layout import (
     RECORD,
@@ -37,6 +38,7 @@ from ._snapshot import (
     Snapshot,
     UnknownDomainError,
     XenDisk,
+    is_domid,
     resolve,
 )
 from ._vdev import canonical, devid
@@ -79,6 +81,7 @@ class XlAttach:
     """``xl block-attach`` for a xen disk."""
 
     domid: int
+    devid: int
     spec: str
 
 
@@ -193,8 +196,7 @@ def find_guest(reference: str, domains: dict[int, Domain], *, absent: bool) -> D
     except UnknownDomainError:
         if not absent:
             raise
-        domid = int(reference) if reference.isdigit() else NOBODY
-        return Domain(domid, name=reference, alive=False)
+        return Domain(int(reference) if is_domid(reference) else NOBODY, name=reference, alive=False)
 
 
 def backend_of(spec: DiskSpec, domains: dict[int, Domain]) -> Domain:
@@ -314,9 +316,12 @@ class _Guest:
             self._plan_absent()
             return
         if declaration.disks is None:
-            raise PlanError(
-                f"{declaration.domain}: disks is required (a list; [] with exclusive: true for none)"
-            )
+            if declaration.exclusive:
+                raise PlanError(
+                    f"{declaration.domain}: exclusive needs disks (a list; disks: [] where the guest is to have none)"
+                )
+            self.guest.kept = [live for live in self.live.values() if not live.invented]
+            return
         numbers = [_number(disk.spec.vdev) for disk in declaration.disks]
         if declaration.exclusive:
             self._remove_others(set(numbers))
@@ -331,11 +336,10 @@ class _Guest:
                 self._virtio(disk, number, place)
             else:
                 self._xen_disk(disk, number)
-        self.guest.kept = (
-            [live for number, live in self.live.items() if number not in seen]
-            if not (declaration.exclusive)
-            else []
-        )
+        if not declaration.exclusive:
+            self.guest.kept = [
+                live for number, live in self.live.items() if number not in seen and not live.invented
+            ]
 
     def _plan_absent(self) -> None:
         declaration = self.declaration
@@ -513,13 +517,29 @@ class _Guest:
             shared=declared.shared,
         )
         self.guest.disks.append(disk)
+        if number in self.live and not self.live[number].invented:
+            self.findings.append(
+                Finding(
+                    "mixed-specification",
+                    ERROR,
+                    self.declaration.domain,
+                    disk.vdev,
+                    f"{disk.vdev} is a virtio disk of this guest already",
+                    "libxl can list neither once a guest has both kinds.",
+                    "Remove the virtio disk first (specification: virtio, state: absent).",
+                )
+            )
+            return
         disk.differences = tuple(_xen_differences(spec, backend.domid, live))
         if live is not None and not disk.differences:
             return
         disk.action = ADDED if live is None else CHANGED
         if live is not None:
             disk.steps.append(XlDetach(self.domain.domid, number))
-        disk.steps.append(XlAttach(self.domain.domid, render(spec, self.dialect)))
+        try:
+            disk.steps.append(XlAttach(self.domain.domid, number, render(spec, self.dialect)))
+        except DiskSpecError as error:
+            raise PlanError(f"{self.declaration.domain}: {disk.vdev}: {error}") from error
         self._needs_xl(disk.vdev)
 
     def _detach(self, live: XenDisk, vdev: str) -> None:
@@ -594,10 +614,12 @@ def desired(spec: DiskSpec, domid: int, backend: int, number: int, place: Place)
 
 def recorded_place(live: LiveDisk) -> Place | None:
     """Where a disk in the store lies, None where nothing is left that says so."""
-    if live.source is None:
-        return None
-    recorded = attachment(live.domid, live.devid, live.backend_domid or 0, live.source, None)
-    return Place(recorded.base, recorded.irq)
+    for branch in (live.record, live.backend):
+        node = {} if branch is None else branch.nodes
+        # a half, or what is no number, would be taken for place 0 and written everywhere
+        if all(re.fullmatch("[0-9]{1,10}", node.get(name, "")) for name in ("base", "irq")):
+            return Place(int(node["base"]), int(node["irq"]))
+    return None
 
 
 def _lowest_free(used: set[Place]) -> Place:
@@ -642,10 +664,10 @@ def health(live: LiveDisk | None, alive: bool, found: Iterable[Difference]) -> s
     ``attached`` is backend state 2 (XenbusStateInitWait): the daemon never goes further. Whether it is
     still there after a settling time is for the caller to look.
     """
-    if live is None or live.backend is None:
-        return "missing" if alive else "stale"
-    if not alive:
+    if not alive or (live is not None and live.invented):
         return "stale"
+    if live is None or live.backend is None:
+        return "missing"
     if live.state == STATE_CLOSING:
         return "closing"
     if live.state == STATE_CLOSED:
