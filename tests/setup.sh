@@ -28,6 +28,8 @@ sanity) requirements="tests/requirements-demo.txt tests/requirements.txt tests/r
 *) die "usage: sh tests/setup.sh demo|test|sanity" ;;
 esac
 
+[ -w . ] || die "make $purpose writes to .venv and .cache of this checkout, and $root is not yours to write to."
+
 # ---- Debian packages ----
 
 # The lab runs real parts of Xen: its daemons and xl, their headers for the shims, and a compiler for these.
@@ -102,7 +104,7 @@ if [ ! -e "$stamp" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
     say "Installing Python packages into .venv for $last"
     "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv" ||
         die "$python could not make a virtual environment in .venv."
-    "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check -r "$last" </dev/null ||
+    "$venv/bin/python" -m pip install -qq --no-input --disable-pip-version-check -r "$last" </dev/null ||
         die "pip could not install what $last asks for; its own words are above."
     : >"$stamp"
 fi

@@ -20,6 +20,7 @@ from pathlib import Path
 from lab import LabError, LabHost
 from lab.cli import hosts_folder
 
+from demo.readme import playbook, update
 from demo.screen import Screen
 
 HERE = Path(__file__).resolve().parent
@@ -94,7 +95,7 @@ class Tour:
     def playbook(self) -> None:
         self.screen.chapter("Which guest has which disks")
         self.screen.say("The playbook, tests/demo/disks.yml:")
-        self.screen.listing(without_head((HERE / "disks.yml").read_text()))
+        self.screen.listing(playbook("disks.yml"))
 
     def first_run(self) -> None:
         self.screen.chapter("The first run")
@@ -127,7 +128,7 @@ class Tour:
 
     def mistake(self) -> None:
         self.screen.chapter("A mistake is refused before anything is written")
-        self.screen.listing(without_head((HERE / "mistake.yml").read_text()))
+        self.screen.listing(playbook("mistake.yml"))
         self.play("mistake.yml", fails=True)
 
     def run(self) -> None:
@@ -164,12 +165,6 @@ def env_script(folder: Path) -> str:
     return "\n".join([*lines, f"PATH={shlex.quote(str(ROOT / '.venv/bin'))}:$PATH", ""])
 
 
-def without_head(text: str) -> str:
-    """A playbook without its licence lines."""
-    rows = [row for row in text.splitlines() if not row.startswith(("#", "---"))]
-    return "\n".join(rows).strip("\n")
-
-
 def good_bye(screen: Screen, kept: Path | None) -> None:
     if kept is None:
         screen.say(
@@ -181,16 +176,16 @@ def good_bye(screen: Screen, kept: Path | None) -> None:
     screen.say(f"The lab host {KEPT!r} is still up. For example, from the checkout's folder:")
     screen.listing(
         f"""\
-. {kept.relative_to(ROOT)}/env.sh              # Ansible's settings for this host
+. {kept.relative_to(ROOT)}/env.sh                    # settings of Ansible for this host
 cd tests/demo
-ansible-playbook disks.yml --diff           # edit it first
+ansible-playbook disks.yml --diff       # edit it first
 ansible boards -m xen.virtio.disk_info
 cd ../..
 python3 tests/lab xl {KEPT} list
 python3 tests/lab exec {KEPT} -- xenstore-ls -fp /libxl
-python3 tests/lab domain {KEPT} add           # one more dom0less guest
+python3 tests/lab domain {KEPT} add       # one more dom0less guest
 python3 tests/lab domain {KEPT} kill 5
-python3 tests/lab down {KEPT}                 # the end of it"""
+python3 tests/lab down {KEPT}             # the end of it"""
     )
 
 
@@ -239,7 +234,11 @@ def tour(keep: bool) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the lab host up at the end")
+    parser.add_argument("--readme", action="store_true", help="put the output into README.md instead")
     args = parser.parse_args(argv)
+    if args.readme:
+        update()
+        return 0
     try:
         with interruptible():
             tour(args.keep)
