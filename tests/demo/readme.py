@@ -6,8 +6,8 @@
 A block of the README belongs to the tour where such a comment stands before it::
 
     <!-- tour: file disks.yml -->
-    <!-- tour: run N COMMAND -->                the output of the tour's Nth run of a command
-    <!-- tour: run N COMMAND | FROM | TO -->    of it the lines from the first that holds FROM up to the next that holds TO
+    <!-- tour: run N COMMAND -->               output of the Nth run of a command
+    <!-- tour: run N COMMAND | FROM | TO -->   of it the lines from one with FROM up to one with TO
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def content(what: str, runs: list[tuple[str, list[str]]]) -> str:
         first, last = limits
         start = next(index for index, line in enumerate(lines) if first in line)
         end = next(index for index, line in enumerate(lines) if last in line and index > start)
-            return "\n".join(lines[start:end]).rstrip()
+        return "\n".join(lines[start:end]).rstrip()
     # the tour's own words follow a playbook's recap after an empty line
     if command.startswith("ansible-playbook"):
         end = next(index for index, line in enumerate(lines) if line.startswith("PLAY RECAP"))

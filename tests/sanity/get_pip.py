@@ -18,6 +18,8 @@ environment = {name: value for name, value in os.environ.items() if name != "GET
 wanted = [argument for argument in sys.argv[1:] if argument not in {"--no-setuptools", "--no-wheel"}]
 
 for command in (["ensurepip", "--default-pip"], ["pip", "install", *wanted]):
-    done = subprocess.run([sys.executable, "-m", *command], env=environment, check=False, stdout=subprocess.DEVNULL)
+    done = subprocess.run(
+        [sys.executable, "-m", *command], env=environment, check=False, stdout=subprocess.DEVNULL
+    )
     if done.returncode:
         sys.exit(done.returncode)
