@@ -36,6 +36,10 @@ def answer_all(line: Line) -> None:
         line.give(kind, rid, payload.rstrip(b"\0") if kind == 2 else b"7\0" if kind == 6 else OK, tx)
 
 
+def void(_result: object) -> None:
+    """For what a lambda shall not return."""
+
+
 def submit(requests: list[s.Request], tx: s.Transaction) -> str:
     tx.submit(requests)
     return "done"
@@ -244,7 +248,7 @@ def test_silence_ends_the_session(
 
 def test_a_peer_that_takes_nothing_in(wire: _wire.Wire, tmp_path: Path) -> None:
     over = threading.Event()
-    with peer(tmp_path, lambda line: over.wait(BOUND * 2) and None) as path:
+    with peer(tmp_path, lambda _line: void(over.wait(BOUND * 2))) as path:
         with s.Store(path, wire=wire, timeout=0.2) as store:
             expect(s.StoreTimeout, lambda: store.call([s.write("/a", b"x" * 4000)] * 1000))
         over.set()

@@ -1,0 +1,514 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The session against the real xenstored and oxenstored, over both wires, in health and in every fault."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+from ansible_collections.xen.virtio.plugins.module_utils import _store as s
+from ansible_collections.xen.virtio.plugins.module_utils import _wire
+from lab import LabHost
+
+BOUND = 20.0  # seconds; far above every time limit used here
+BINARY = bytes(range(256))
+WIRES = {"own": _wire.OWN, "pyxs": _wire.PYXS}
+
+
+@pytest.fixture(params=list(WIRES))
+def wire(request: pytest.FixtureRequest) -> _wire.Wire:
+    found = WIRES[request.param]
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def store(lab_any: LabHost, wire: _wire.Wire) -> Iterator[s.Store]:
+    with s.Store(lab_any.socket, wire=wire) as session:
+        yield session
+
+
+def expect(error: type[s.StoreError], act: Callable[[], object], match: str | None = None) -> s.StoreError:
+    began = time.monotonic()
+    with pytest.raises(error, match=match) as caught:
+        act()
+    assert time.monotonic() - began < BOUND
+    return caught.value
+
+
+def submit(requests: list[s.Request], tx: s.Transaction) -> None:
+    tx.submit(requests)
+
+
+# -- in health -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [b"", b"1", b"\0", b"a\0", b"\t\n", "grün €".encode(), BINARY, b"x" * 2048])
+def test_values_of_any_bytes(store: s.Store, lab_any: LabHost, value: bytes) -> None:
+    store.write("/t/value", value)
+    assert store.read("/t/value") == value == lab_any.read("/t/value")
+    assert store.transaction(lambda tx: tx.read("/t/value")) == value
+    assert store.read_trees(["/t"])["/t/value"] == s.Node(value)
+
+
+def test_every_operation(store: s.Store) -> None:
+    assert store.read("/t") is None
+    assert store.list("/t") is None
+    assert store.get_perms("/t") is None
+    store.mkdir("/t/a/b")
+    assert store.read("/t/a/b") == b""
+    assert store.list("/t") == ["a"]
+    assert store.list("/t/a/b") == []
+    assert store.get_perms("/t/a") == ("n0",)
+    store.set_perms("/t/a", ["b0", "r5", "w7"])
+    assert store.get_perms("/t/a") == ("b0", "r5", "w7")
+    store.rm("/t/a")
+    store.rm("/t/a")
+    store.rm("/never/was/there")
+    assert store.list("/t") == []
+    assert store.read("/") == b""
+
+
+def test_errors_come_in_place(store: s.Store) -> None:
+    answers = store.call(
+        [s.write("/t", b"1"), s.read("/no"), s.read("/t"), s.mkdir("/t/x"), s.rm("/no/such")]
+    )
+    assert [a if isinstance(a, bytes) else a.code for a in answers] == [
+        b"OK\0",
+        "ENOENT",
+        b"1",
+        b"OK\0",
+        "ENOENT",
+    ]
+    assert store.call([]) == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 200, 5000])
+def test_batches_of_any_length(store: s.Store, count: int) -> None:
+    assert store.call([s.write(f"/t/{i}", b"v%d" % i) for i in range(count)]) == [b"OK\0"] * count
+    assert store.call([s.read(f"/t/{i}") for i in range(count)]) == [b"v%d" % i for i in range(count)]
+
+
+def test_a_batch_beyond_all_buffers(store: s.Store) -> None:
+    """2 MB out and 8 MB in; xenstored stops reading while its answers are not taken."""
+    value = b"x" * 2000
+    writes = [s.write(f"/t/{i % 50}", value) for i in range(1000)]
+    reads = [s.read(f"/t/{i % 50}") for i in range(4000)]
+    answers = store.call(writes + reads)
+    assert answers == [b"OK\0"] * 1000 + [value] * 4000
+
+
+@pytest.mark.parametrize("count", [300, 330, 341, 342, 400, 3000])
+def test_directories_of_any_size(store: s.Store, count: int) -> None:
+    """341 names of 12 bytes fill a message of 4096 bytes."""
+    names = [f"child-{i:05}" for i in range(count)]
+    store.transaction(partial(submit, [s.write(f"/t/{name}", b"") for name in names]))
+    assert sorted(store.list("/t") or []) == names
+    within: list[str] = []
+    store.transaction(lambda tx: within.extend(tx.list("/t") or []))
+    assert sorted(within) == names
+    assert len(store.read_trees(["/t"], perms=True)) == count + 1
+
+
+def test_a_directory_that_changes_while_it_is_read(lab: LabHost) -> None:
+    """C xenstored sends it in parts; a change between them starts over."""
+    with s.Store(lab.socket) as store, s.Store(lab.socket) as other:
+        for i in range(1000):
+            store.write(f"/t/child-{i:05}", b"")
+        asked = store._channel.call
+        seen = 0
+
+        def meddle(requests: list[s.Request], tx: int = 0) -> list[s.Answer]:
+            nonlocal seen
+            seen += 1
+            if seen == 3:
+                other.rm("/t/child-00000")
+            return asked(requests, tx)
+
+        store._channel.call = meddle  # type: ignore[method-assign,assignment]
+        assert sorted(store.list("/t") or []) == [f"child-{i:05}" for i in range(1, 1000)]
+
+
+def test_subtrees_in_the_stores_own_order(store: s.Store, lab_any: LabHost) -> None:
+    for path in ("/t/b/1", "/t/b/2/x", "/t/a", "/u/z", "/u/y"):
+        store.write(path, path.encode())
+    store.set_perms("/t/b", ["n0", "r3"])
+    found = store.read_trees(["/u", "/none", "/t", "/t"], perms=True)
+    plain = {**lab_any.ls("/u"), **lab_any.ls("/t")}
+    assert list(found.items()) == [(path, s.Node(value, perms)) for path, (value, perms) in plain.items()]
+    assert set(store.read_trees(["/t"], depth=0)) == {"/t"}
+    assert set(store.read_trees(["/t"], depth=1)) == {"/t", "/t/a", "/t/b"}
+    assert store.read_trees([]) == {}
+    whole = store.read_trees(["/"])
+    assert {"/", "/t/b/2/x", "/local/domain"} <= set(whole)
+    assert store.read_trees(["/t", "/t/b"]) == store.read_trees(["/t"])
+
+
+def test_paths_that_xenstored_refuses(store: s.Store) -> None:
+    """What passes here and is too long for oxenstored is refused by it, with the path in the error."""
+    for length in (1024, 2048):
+        path = "/" + "a" * (length - 1)
+        answer = store.call([s.write(path, b"")])[0]
+        assert isinstance(answer, bytes) or (answer.code, answer.path) == ("EINVAL", path)
+    expect(s.StoreError, lambda: store.write("/a//b", b""), "EINVAL")
+    assert store.is_open
+
+
+def test_too_big_is_refused_before_or_after_sending(store: s.Store, lab_any: LabHost) -> None:
+    expect(s.StoreError, lambda: store.write("/t", b"x" * 4094), "E2BIG")
+    answer = store.call([s.write("/t", b"x" * 4093)])[0]
+    assert isinstance(answer, bytes) or answer.code == "E2BIG"
+    assert store.is_open
+
+
+def test_watches(store: s.Store) -> None:
+    store.watch("/t", "mine")
+    assert store.wait_event(5) == ("/t", "mine")
+    assert store.wait_event(0) is None
+    expect(s.StoreError, lambda: store.watch("/t", "mine"), "EEXIST")
+    store.write("/t/a", b"1")
+    assert store.read("/t/a") == b"1"
+    assert store.wait_event(5) == ("/t/a", "mine")
+    store.unwatch("/t", "mine")
+    store.write("/t/a", b"2")
+    assert store.read("/t/a") == b"2"
+    assert store.wait_event(0.1) is None
+    expect(s.StoreError, lambda: store.unwatch("/t", "mine"), "ENOENT")
+
+
+def test_a_special_watch(store: s.Store, lab_any: LabHost) -> None:
+    store.watch("@introduceDomain", "new")
+    assert store.wait_event(5) == ("@introduceDomain", "new")
+    lab_any.add_domain()
+    assert store.wait_event(5) == ("@introduceDomain", "new")
+
+
+# -- transactions ----------------------------------------------------------------------------------------
+
+DISK = [s.write(f"/t/disk/{name}", b"1") for name in "abcdefgh"]
+
+
+def test_a_commit_appears_at_once(store: s.Store, lab_any: LabHost) -> None:
+    def work(tx: s.Transaction) -> str:
+        tx.submit(DISK)
+        assert tx.read("/t/disk/a") == b"1"  # what was submitted goes first
+        assert lab_any.read("/t/disk/a") is None
+        return "done"
+
+    assert store.transaction(work) == "done"
+    assert len(lab_any.ls("/t/disk")) == len(DISK) + 1
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        s.set_perms("/t/absent", ["n0"]),
+        s.read("/t/absent"),
+        s.Request(DISK[0].op, b"/a//b\0", "/a//b"),
+    ],
+    ids=["perms of nothing", "reading nothing", "a path that is none"],
+)
+def test_one_failure_and_nothing_is_written(store: s.Store, lab_any: LabHost, bad: s.Request) -> None:
+    batch = [*DISK, bad, s.write("/t/last", b"")]
+    error = expect(s.StoreError, lambda: store.transaction(partial(submit, batch)))
+    assert error.path == bad.path
+    assert lab_any.ls("/t") == {}
+    store.transaction(partial(submit, DISK))
+    assert len(lab_any.ls("/t/disk")) == len(DISK) + 1
+
+
+def test_an_aborted_transaction_leaves_nothing(store: s.Store, lab_any: LabHost) -> None:
+    def work(tx: s.Transaction) -> None:
+        tx.write("/t/a", b"")
+        raise s.Abort("not today")
+
+    for _ in range(25):  # more than a domain may have open
+        with pytest.raises(s.Abort, match="not today"):
+            store.transaction(work)
+    assert lab_any.ls("/t") == {}
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_conflicts_are_tried_again_on_the_new_state(lab_any: LabHost, wire: _wire.Wire, times: int) -> None:
+    lab_any.write("/t/count", "0")
+    runs: list[bytes | None] = []
+
+    def work(tx: s.Transaction) -> None:
+        runs.append(tx.read("/t/count"))
+        tx.submit([s.write("/t/mine", b"%d" % len(runs))])
+
+    with (
+        lab_any.conflict("/t/count", times=times, value="meanwhile") as proxy,
+        s.Store(proxy.socket, wire=wire) as store,
+    ):
+        store.transaction(work)
+    # to oxenstored a value that is written again with the same bytes is no conflict
+    assert len(runs) == (2 if lab_any.daemon == "o" else times + 1)
+    assert runs == [b"0"] + [b"meanwhile"] * (len(runs) - 1)
+    assert lab_any.read("/t/mine") == b"%d" % len(runs)
+
+
+def test_endless_conflicts_end(store: s.Store, lab_any: LabHost) -> None:
+    runs: list[int] = []
+
+    def work(tx: s.Transaction) -> None:
+        tx.read("/t/count")
+        runs.append(tx.number)
+        lab_any.write("/t/count", str(len(runs)))
+        tx.submit([s.write("/t/mine", b"")])
+
+    expect(s.StoreConflict, lambda: store.transaction(work, retries=3), "during each of 4 attempts")
+    assert len(runs) == 4
+    assert store.read("/t/mine") is None
+
+
+def test_two_at_once_lose_nothing(lab_any: LabHost, wire: _wire.Wire) -> None:
+    lab_any.write("/t/count", "0")
+    with s.Store(lab_any.socket, wire=wire) as one, s.Store(lab_any.socket, wire=wire) as two:
+
+        def add(tx: s.Transaction) -> None:
+            tx.submit([s.write("/t/count", b"%d" % (int(tx.read("/t/count") or b"0") + 1))])
+
+        met = False
+
+        def add_while_the_other_does(tx: s.Transaction) -> None:
+            nonlocal met
+            add(tx)
+            tx.flush()
+            if not met:
+                met = True
+                two.transaction(add)
+
+        one.transaction(add_while_the_other_does)
+    assert lab_any.read("/t/count") == b"2"
+
+
+def test_a_series(store: s.Store, lab_any: LabHost) -> None:
+    with store.series():
+        for i in range(50):
+            store.transaction(partial(submit, [s.write(f"/t/{i}/a", b""), s.write(f"/t/{i}/b", b"")]))
+    assert len(lab_any.ls("/t")) == 151
+    for _ in range(12):  # what a series leaves behind would be too many by now
+        with store.series():
+            store.transaction(partial(submit, DISK))
+    assert store._next is None
+
+
+# -- as another domain -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def domain(lab_any: LabHost) -> int:
+    return lab_any.add_domain("domu1", kind="toolstack")
+
+
+@pytest.fixture
+def view(lab_any: LabHost, wire: _wire.Wire, domain: int) -> Iterator[s.Store]:
+    with s.Store(lab_any.domain_view(domain), wire=wire) as session:
+        yield session
+
+
+FORBIDDEN: dict[str, Callable[[s.Store], object]] = {
+    "WRITE": lambda store: store.write("/local/domain/0/mine", b""),
+    "READ": lambda store: store.read("/libxl"),
+    "MKDIR": lambda store: store.mkdir("/mine"),
+    "RM": lambda store: store.rm("/tool"),
+    "SET_PERMS": lambda store: store.set_perms("/local", ["n0"]),
+    "DIRECTORY": lambda store: store.list("/vm"),
+    "GET_PERMS": lambda store: store.get_perms("/libxl"),
+}
+
+
+@pytest.mark.parametrize("operation", FORBIDDEN)
+def test_what_a_domain_may_not(view: s.Store, domain: int, operation: str, lab_any: LabHost) -> None:
+    before = lab_any.ls("/")
+    error = expect(s.StoreError, lambda: FORBIDDEN[operation](view), f"speaks for domain {domain}")
+    assert (error.operation, error.code) in {(operation, "EACCES"), (operation, "EPERM")}
+    expect(
+        s.StoreError,
+        lambda: view.transaction(lambda _tx: FORBIDDEN[operation](view)),
+    )
+    assert lab_any.ls("/") == before
+
+
+def test_what_a_domain_may(view: s.Store, domain: int) -> None:
+    data = f"/local/domain/{domain}/data"
+    view.transaction(partial(submit, [s.write(f"{data}/{i}", BINARY) for i in range(50)]))
+    assert len(view.read_trees([data], perms=True)) == 51
+    assert view.read("name") == b"domu1"  # relative to its own directory
+
+
+def test_many_requests_through_a_ring(view: s.Store) -> None:
+    """C xenstored keeps at most 20 answers for a domain, and a ring has 1024 bytes."""
+    assert view.call([s.read("name")] * 2000) == [b"domu1"] * 2000
+
+
+def test_nodes_it_may_not_read_are_left_out_where_asked(view: s.Store, domain: int, lab_any: LabHost) -> None:
+    data = f"/local/domain/{domain}/data"
+    lab_any.write(f"{data}/secret/x", "1")
+    with s.Store(lab_any.socket) as dom0:
+        dom0.set_perms(f"{data}/secret", ["n0"])
+        dom0.set_perms(f"{data}/secret/x", ["n0"])
+    view.write(f"{data}/open", b"")
+    expect(s.StoreError, lambda: view.read_trees([data]), "EACCES")
+    denied: dict[str, s.StoreError] = {}
+    assert set(view.read_trees([data], denied=denied)) == {data, f"{data}/open"}
+    assert set(denied) == {f"{data}/secret"}
+
+
+def test_quotas(view: s.Store, domain: int) -> None:
+    data = f"/local/domain/{domain}/data"
+
+    def fill() -> None:
+        for i in range(2000):
+            view.write(f"{data}/{i}", b"")
+
+    def look() -> None:
+        for i in range(500):
+            view.watch(data, f"t{i}")
+
+    assert expect(s.StoreError, fill, "a quota of xenstored is used up").code in {"ENOSPC", "EQUOTA"}
+    assert expect(s.StoreError, look, "a quota of xenstored is used up").code in {"E2BIG", "EQUOTA"}
+    assert view.is_open
+
+
+def test_a_large_directory_of_another(view: s.Store, domain: int, lab_any: LabHost) -> None:
+    """oxenstored gives a domain no directory beyond one message, and says nothing of parts."""
+    with s.Store(lab_any.socket) as dom0:
+        dom0.transaction(partial(submit, [s.write(f"/big/child-{i:05}", b"") for i in range(800)]))
+        dom0.set_perms("/big", ["n0", f"r{domain}"])
+    if lab_any.daemon == "c":
+        assert len(view.list("/big") or []) == 800
+    else:
+        assert expect(s.StoreError, lambda: view.list("/big"), "DIRECTORY /big").code == "E2BIG"
+    assert view.is_open
+
+
+# -- faults ----------------------------------------------------------------------------------------------
+
+OPERATIONS: dict[str, Callable[[s.Store], object]] = {
+    "read": lambda store: store.read("/t/a"),
+    "list": lambda store: store.list("/t"),
+    "get_perms": lambda store: store.get_perms("/t/a"),
+    "write": lambda store: store.write("/t/b", b"1"),
+    "mkdir": lambda store: store.mkdir("/t/c"),
+    "rm": lambda store: store.rm("/t/d"),
+    "set_perms": lambda store: store.set_perms("/t/a", ["n0"]),
+    "call": lambda store: store.call([s.read("/t/a")] * 500),
+    "much": lambda store: store.call([s.write("/t/a", b"x" * 2000)] * 1000),
+    "read_trees": lambda store: store.read_trees(["/t"], perms=True),
+    "transaction": lambda store: store.transaction(partial(submit, DISK)),
+    "watch": lambda store: store.watch("/t", "t"),
+    "unwatch": lambda store: store.unwatch("/t", "t"),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_stopped_then_killed_then_back(lab_any: LabHost, wire: _wire.Wire, operation: str) -> None:
+    act = OPERATIONS[operation]
+    lab_any.write("/t/a", "1")
+    open_store = partial(s.Store, lab_any.socket, wire=wire, timeout=0.2)
+    with open_store() as store, open_store() as second, open_store() as third:
+        lab_any.xenstored.stop()
+        expect(s.StoreTimeout, lambda: act(store), "within 0.2 s")
+        expect(s.StoreLost, lambda: act(store), "the connection is gone")
+        lab_any.xenstored.cont()
+        expect(s.StoreLost, lambda: act(store), "the connection is gone")
+        assert second.read("/t/a") is not None
+        lab_any.xenstored.kill()
+        expect(s.StoreLost, lambda: act(second))
+        expect(s.StoreLost, open_store, "ECONNREFUSED|ENOENT")
+        lab_any.xenstored.restart()
+        expect(s.StoreLost, lambda: act(third))
+    with open_store() as fresh:
+        assert fresh.read("/t/a") is None
+        fresh.write("/t/a", b"again")
+
+
+def test_waiting_for_events_in_faults(lab_any: LabHost, wire: _wire.Wire) -> None:
+    with s.Store(lab_any.socket, wire=wire) as store:
+        store.watch("/t", "t")
+        assert store.wait_event(5) == ("/t", "t")
+        lab_any.xenstored.stop()
+        began = time.monotonic()
+        assert store.wait_event(0.2) is None
+        assert time.monotonic() - began < BOUND
+        lab_any.xenstored.kill()
+        expect(s.StoreLost, lambda: store.wait_event(BOUND))
+
+
+def test_connecting_to_a_stopped_store_ends(lab_any: LabHost, wire: _wire.Wire) -> None:
+    """Its backlog takes a few connects, then none."""
+    lab_any.xenstored.stop()
+    sessions: list[s.Store] = []
+
+    def connect_all() -> None:
+        for _ in range(50):
+            sessions.append(s.Store(lab_any.socket, wire=wire, timeout=0.2))
+
+    try:
+        expect(s.StoreTimeout, connect_all, "nobody accepted the connection within 0.2 s")
+    finally:
+        lab_any.xenstored.cont()
+        for session in sessions:
+            session.close()
+    with s.Store(lab_any.socket, wire=wire) as store:
+        assert store.list("/") is not None
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("fault", ["mute", "hang_up"])
+def test_no_answer_and_no_more_answers(lab: LabHost, wire: _wire.Wire, fault: str, operation: str) -> None:
+    lab.write("/t/a", "1")
+    act = OPERATIONS[operation]
+    for after in (0, 1):
+        with getattr(lab, fault)(after) as proxy, s.Store(proxy.socket, wire=wire, timeout=0.2) as store:
+            if after:
+                store.read("/t/a")
+            expect(s.StoreTimeout if fault == "mute" else s.StoreLost, lambda: act(store))
+            assert not store.is_open
+
+
+@pytest.mark.parametrize("fault", ["mute", "hang_up"])
+def test_whole_or_not_at_all_wherever_it_breaks(lab_any: LabHost, wire: _wire.Wire, fault: str) -> None:
+    """A transaction cut off after any number of answers: its nodes are all there, or none is."""
+    outcomes = set()
+    for after in range(len(DISK) + 3):
+        with getattr(lab_any, fault)(after) as proxy, s.Store(proxy.socket, wire=wire, timeout=0.1) as store:
+            try:
+                store.transaction(partial(submit, DISK))
+            except (s.StoreTimeout, s.StoreLost):
+                assert after < len(DISK) + 2
+            else:
+                assert after >= len(DISK) + 2
+        found = len(lab_any.ls("/t/disk"))
+        assert found in {0, len(DISK) + 1}
+        outcomes.add(found)
+        lab_any.rm("/t/disk")
+    assert outcomes == {0, len(DISK) + 1}
+
+
+def test_found_as_libxenstore_finds_it(lab: LabHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XENSTORED_PATH", raising=False)
+    monkeypatch.setenv("XENSTORED_RUNDIR", lab.socket.rpartition("/")[0])
+    with s.Store() as store:
+        assert store.path == lab.socket
+    monkeypatch.setenv("XENSTORED_PATH", "/nonexistent/socket")
+    expect(s.StoreLost, s.Store, r"/nonexistent/socket \(from XENSTORED_PATH\).*ENOENT")
+    monkeypatch.setenv("XENSTORED_PATH", lab.socket)
+    with s.Store() as store:
+        assert store.list("/") is not None
+
+
+@pytest.mark.trixie
+@pytest.mark.parametrize("daemon", ["c", "o"])
+def test_xen_4_20(lab_factory: Callable[..., LabHost], wire: _wire.Wire, daemon: str) -> None:
+    host = lab_factory(daemon=daemon, release="4.20")
+    with s.Store(host.socket, wire=wire) as store:
+        store.transaction(partial(submit, [s.write(f"/t/{i:04}", BINARY) for i in range(1000)]))
+        assert len(store.read_trees(["/t"], perms=True)) == 1001
+        assert store.call([s.read("/t/0000")] * 5000) == [BINARY] * 5000
