@@ -55,4 +55,4 @@ class Screen:
         """A file's text, set off from the rest."""
         self.line()
         for row in text.strip("\n").splitlines():
-            self.line(self.paint(f"  {row}".rstrip(), GREEN))
+            self.line(self.paint(row, GREEN))
