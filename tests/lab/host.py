@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import uuid as uuids
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -687,13 +687,3 @@ def python_command(module: str, *args: str) -> list[str]:
     """Run one of the lab's own modules as a program, whatever is on the caller's Python path."""
     start = f"import sys; sys.path.insert(0, {str(TESTS)!r}); from lab.{module} import main; main()"
     return [sys.executable, "-I", "-S", "-c", start, *args]
-
-
-@contextlib.contextmanager
-def temporary_host(**options: Any) -> Iterator[LabHost]:
-    """A host in a temporary folder of its own."""
-    with (
-        tempfile.TemporaryDirectory(prefix="xen-lab-") as folder,
-        LabHost(Path(folder) / "host", **options) as host,
-    ):
-        yield host
