@@ -237,7 +237,7 @@ def parse_tree(tree: Mapping[str, Any]) -> Declaration:
 
 def check_trees(declarations: Sequence[Declaration]) -> None:
     """Refuse trees that contradict each other. Raises DeclarationError."""
-    roots = sorted((declaration.root + "/", declaration.root) for declaration in declarations)
+    roots = sorted((f"{d.root}/" if d.root != "/" else "/", d.root) for d in declarations)
     for (upper, path), (lower, below) in zip(roots, roots[1:]):
         if lower.startswith(upper):
             raise DeclarationError(f"{below} lies in the tree {path}: declare a node in one tree only")
