@@ -16,6 +16,7 @@ from ._apply import Overtaken, apply
 from ._declaration import GuestDeclaration
 from ._dialect import Dialect, DialectError, parse_dialect
 from ._findings import Acceptance, Finding, errors, sort_out, summary
+from ._layout import STATE_INITIALISING, Attachment
 from ._plan import (
     ADDED,
     CHANGED,
@@ -26,6 +27,7 @@ from ._plan import (
     GuestPlan,
     Options,
     Plan,
+    PlanError,
     Remove,
     Repair,
     Step,
@@ -38,10 +40,10 @@ from ._plan import (
 from ._preflight import preflight
 from ._report import counts, diff, finished_disk, planned_disk
 from ._settle import Outcome, settle, states
-from ._snapshot import Domain, Snapshot
+from ._snapshot import Domain, ResolveError, Snapshot
 from ._storage import identify
 from ._store import Store, StoreError
-from ._survey import USERDATA_DIR, Scope, survey
+from ._survey import USERDATA_DIR, EmptyStoreError, Scope, survey
 from ._xl import Xl, XlError, host_release
 
 #: How often to plan anew when somebody else changes the same guests at the same time.
@@ -144,13 +146,27 @@ def run(job: Job, store: Store, xl: Xl) -> Result:
         The result, also where the call was refused or disks did not come up (`failed`).
 
     Raises:
-        ResolveError, PlanError, DiskError, EmptyStoreError, StoreError, XlError: nothing was changed.
+        ResolveError, PlanError, DiskError, EmptyStoreError, StoreError, XlError: no disk was changed.
     """
     dialect = dialect_of(job.xen, xl)
     result = Result()
     if dialect.note:
         result.warnings.append(dialect.note)
     progress = _Progress()
+    try:
+        _carry_out(job, store, xl, dialect, result, progress)
+    except (ResolveError, PlanError, DiskError, EmptyStoreError, StoreError, XlError) as error:
+        if not progress.changed:
+            raise
+        result.failed = f"stopped half-way: {error}"
+        return _ended(result, progress, None)
+    if result.failed is not None or job.check:
+        return _ended(result, progress, None)
+    return _ended(result, progress, _wait(job, progress, store, result))
+
+
+def _carry_out(job: Job, store: Store, xl: Xl, dialect: Dialect, result: Result, progress: _Progress) -> None:
+    """Plan and apply, anew where somebody else was faster."""
     for attempt in range(REPLANS):
         snapshot = survey(
             store,
@@ -164,27 +180,19 @@ def run(job: Job, store: Store, xl: Xl) -> Result:
         progress.planned(plan, snapshot)
         if errors(standing):
             result.failed = summary(standing)
-            return _ended(result, progress, None)
+            return
         if job.check:
             result.changed = any(guest.changed for guest in plan.guests)
-            return _ended(result, progress, None)
+            return
         try:
             result.warnings += apply(plan.steps, snapshot, store, xl, progress.done)
-            break
+            return
         except Overtaken:
             time.sleep(min(0.2, 0.005 * 2**attempt))
-        except (StoreError, XlError) as error:
-            if not progress.changed:
-                raise
-            result.failed = f"stopped half-way: {error}"
-            return _ended(result, progress, None)
-    else:
-        result.failed = (
-            f"the guests' devices kept changing while this call planned ({REPLANS} times); "
-            "something else manages the same disks: run one at a time"
-        )
-        return _ended(result, progress, None)
-    return _ended(result, progress, _wait(job, progress, store, result))
+    result.failed = (
+        f"the guests' devices kept changing while this call planned ({REPLANS} times); "
+        "something else manages the same disks: run one at a time"
+    )
 
 
 def _scope(job: Job, domains: dict[int, Domain]) -> Scope:
@@ -220,6 +228,9 @@ class _Progress:
     def planned(self, plan: Plan, snapshot: Snapshot) -> None:
         """A plan was made; the first one has the difference a person is shown."""
         first = not self.plan.guests
+        concerned = {disk.backend_domid for disk in _wanted(plan)} | {g.domain.domid for g in plan.guests}
+        for domid in () if first else sorted(concerned):
+            _same(snapshot.domain(domid), self.snapshot.domain(domid))
         for guest, earlier in zip(plan.guests, self.plan.guests):
             self._carry_over(guest, earlier)
         self.plan, self.snapshot = plan, snapshot
@@ -257,22 +268,41 @@ def _trace(step: Step) -> tuple[tuple[int, int], str]:
         return (step.live.domid, step.live.devid), REMOVED
     if isinstance(step, XlDetach):
         return (step.domid, step.devid), REMOVED
-    return (step.domid, -1), ADDED
+    return (step.domid, step.devid), ADDED
+
+
+def _same(now: Domain, before: Domain) -> None:
+    """Raise DiskError where a domid belongs to another domain than it did when the call began."""
+    taken = now.vm_owner == "n0" and (now.vm, now.vm_owner) != (before.vm, before.vm_owner)
+    if now.alive and (taken or not before.alive):
+        raise DiskError(
+            f"domain {now.domid} ended during this call and its id now belongs to another one ({now.label}); "
+            "look at it and run again"
+        )
+
+
+def _wanted(plan: Plan) -> list[Attachment]:
+    return [disk.wanted for guest in plan.guests for disk in guest.disks if disk.wanted is not None]
+
+
+def _so_far(progress: _Progress) -> dict[tuple[int, int], str | None]:
+    """The disks that were written, in the state that we gave them."""
+    return {key: STATE_INITIALISING for key, action in progress.actions.items() if action != REMOVED}
 
 
 def _wait(job: Job, progress: _Progress, store: Store, result: Result) -> dict[tuple[int, int], str | None]:
     """Wait for the declared disks; the state in which each was last seen."""
-    wanted = [
-        disk.wanted for guest in progress.plan.guests for disk in guest.disks if disk.wanted is not None
-    ]
-    if not job.wait or job.absent:
-        return dict(zip([disk.key for disk in wanted], states(store, wanted)))
+    wanted = _wanted(progress.plan)
     fresh = [disk for disk in wanted if disk.key in progress.actions]
     try:
+        if not job.wait or job.absent:
+            return dict(zip([disk.key for disk in wanted], states(store, wanted)))
         outcomes = settle(store, wanted, fresh, timeout=job.wait_timeout, settling=job.settle)
     except StoreError as error:
-        result.failed = f"the disks were written, but waiting for them ended: {error}"
-        return {}
+        told = "the disks were written" if progress.changed else "the disks were as declared"
+        result.failed = f"{told}, but their states could not be read: {error}"
+        known = {key: live.state for key, live in progress.snapshot.disks.items()}
+        return {**known, **_so_far(progress)}
     bad = [outcome for outcome in outcomes if not outcome.attached]
     if bad:
         result.failed = _not_attached(bad, len(outcomes), job.wait_timeout, progress.snapshot)
@@ -287,30 +317,41 @@ def _not_attached(bad: list[Outcome], total: int, timeout: float, snapshot: Snap
         shown.append(f"{guest} {outcome.disk.vdev} at {backend}: {outcome.words}")
     more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
     return (
-        f"{len(bad)} of {total} disks not attached after {timeout:g} s: {'; '.join(shown)}{more}. Look at the backend "
+        f"{len(bad)} of {total} disks not attached within {timeout:g} s: {'; '.join(shown)}{more}. Look at the backend "
         "domain: does virtio-disk run for that device, started after the disk's nodes were written, and can it open "
         "the target? (its log, and drivers/virtio-disk/status in xenstore)"
     )
 
 
 def _ended(result: Result, progress: _Progress, seen: dict[tuple[int, int], str | None] | None) -> Result:
-    """Put the last picture into the result."""
+    """Put the last picture into the result.
+
+    `seen` has the states after the whole plan was carried out. None where it was not: then what was done is
+    shown as done and, once anything was, all else as unchanged.
+    """
     snapshot = progress.snapshot
     result.changed = result.changed or progress.changed
     result.diff = progress.diff
     for guest in progress.plan.guests:
         disks = []
         for disk in guest.disks:
-            if seen is None:
-                shown = planned_disk(guest, disk, snapshot)
+            key = guest.domain.domid, disk.devid
+            action = progress.action(guest, disk)
+            if seen is not None:
+                shown = finished_disk(guest, disk, snapshot, seen.get(key))
+            elif key in progress.actions:
+                action = progress.actions[key]
+                left = None if action == REMOVED else STATE_INITIALISING
+                shown = finished_disk(guest, disk, snapshot, left)
             else:
-                shown = finished_disk(guest, disk, snapshot, seen.get((guest.domain.domid, disk.devid)))
-            shown["action"] = progress.action(guest, disk)
+                shown = planned_disk(guest, disk, snapshot)
+                action = UNCHANGED if progress.changed else action
+            shown["action"] = action
             disks.append(shown)
         domid = guest.domain.domid if guest.domain.domid != NOBODY else None
         result.guests.append({"domain": guest.reference, "domid": domid, "disks": disks})
     if result.failed is None:
-        found = counts(progress.plan.guests)
+        found = counts(result.guests)
         total = sum(len(guest.disks) for guest in progress.plan.guests)
         told = ", ".join(f"{number} {action}" for action, number in found.items()) or "nothing to change"
         verb = " (not carried out: check mode)" if seen is None and result.changed else ""

@@ -75,6 +75,9 @@ INFO_ARGUMENT_SPEC: dict[str, Any] = {
 }
 INFO_CONSTRAINTS: dict[str, Any] = {"mutually_exclusive": list(STORE_MUTUALLY_EXCLUSIVE)}
 
+#: An hour, in seconds: no disk takes that long to come up.
+LONGEST_WAIT = 3600
+
 #: What ends a call with a sentence instead of a traceback.
 EXPECTED = (
     AcceptanceError,
@@ -97,8 +100,7 @@ def job_of(params: dict[str, Any], *, check: bool = False) -> Job:
     """
     absent = params["state"] == "absent"
     for option in ("wait_timeout", "settle"):
-        if params[option] < 0:
-            raise DeclarationError(f"{option} is a number of seconds, 0 or more, not {params[option]:g}")
+        seconds(option, params[option])
     return Job(
         declarations=parse_guests(params, absent=absent),
         absent=absent,
@@ -113,6 +115,13 @@ def job_of(params: dict[str, Any], *, check: bool = False) -> Job:
     )
 
 
+def seconds(option: str, value: float) -> float:
+    """A time that can be waited for. Raises DeclarationError for negative and endless ones."""
+    if not 0 <= value <= LONGEST_WAIT:
+        raise DeclarationError(f"{option} is a number of seconds from 0 to {LONGEST_WAIT}, not {value:g}")
+    return value
+
+
 def main_disk(module: AnsibleModule) -> None:
     """The module disk."""
     params = module.params
@@ -121,7 +130,10 @@ def main_disk(module: AnsibleModule) -> None:
         with open_store(params) as store:
             result = run(job, store, Xl(params["xl_path"]))
         if params["persistent"] and result.failed is None:
-            _keep(params, job, result)
+            try:
+                _keep(params, job, result)
+            except (PersistError, OSError) as error:
+                result.failed = f"{result.msg}; but the declaration cannot be kept on the host: {error}"
     except EXPECTED as error:
         module.fail_json(**Result(failed=str(error)).as_dict())
     for warning in result.warnings:
@@ -156,7 +168,9 @@ def main_disk_info(module: AnsibleModule) -> None:
     wanted = None if params["domains"] is None else [str(domain) for domain in params["domains"]]
     try:
         with open_store(params) as store:
-            guests = gather(store, wanted, settle=params["settle"], userdata=params["userdata_dir"])
+            guests = gather(
+                store, wanted, settle=seconds("settle", params["settle"]), userdata=params["userdata_dir"]
+            )
     except EXPECTED as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, guests=guests)

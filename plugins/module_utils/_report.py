@@ -265,11 +265,11 @@ def _safe(text: str) -> str:
     return ascii(text)
 
 
-def counts(guests: Iterable[GuestPlan]) -> dict[str, int]:
-    """How many disks each action concerns."""
+def counts(guests: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """How many disks of a result each action concerns."""
     found: dict[str, int] = {}
     for guest in guests:
-        for disk in guest.disks:
-            if disk.action != UNCHANGED:
-                found[disk.action] = found.get(disk.action, 0) + 1
+        for disk in guest["disks"]:
+            if disk["action"] != UNCHANGED:
+                found[disk["action"]] = found.get(disk["action"], 0) + 1
     return found
