@@ -108,7 +108,4 @@ def settle(
 
 def _unfinished(now: list[str | None]) -> bool:
     """Whether waiting can still change anything: a disk that was given up or closed stays so."""
-    ended = (STATE_INIT_WAIT, GONE, STATE_CLOSED)
-    return any(state not in ended for state in now) and not any(
-        state in (GONE, STATE_CLOSED) for state in now
-    )
+    return any(state not in (STATE_INIT_WAIT, GONE, STATE_CLOSED) for state in now)
