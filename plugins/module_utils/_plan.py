@@ -307,7 +307,7 @@ class _Guest:
         self.schema = schema
         self.options = options
         self.findings = findings
-        self.live = snapshot.disks_of(self.domain.domid)
+        self.live = dict(sorted(snapshot.disks_of(self.domain.domid).items()))
         self.xen = snapshot.xen_disks.get(self.domain.domid, {})
 
     def plan(self) -> None:

@@ -167,7 +167,7 @@ def _guest_rules(guest: GuestPlan, snapshot: Snapshot) -> Iterable[Finding]:
 def _overlaps(guest: GuestPlan, snapshot: Snapshot) -> Iterable[Finding]:
     """Two devices of one guest on one interrupt or in one register range; only hand-given places can collide."""
     placed: list[tuple[str, int, int]] = []
-    for index, (base, irq) in snapshot.generic.get(guest.domain.domid, {}).items():
+    for index, (base, irq) in sorted(snapshot.generic.get(guest.domain.domid, {}).items()):
         placed.append((f"virtio device {index}", base, irq))
     for live in guest.kept:
         if live.source is not None:
@@ -218,7 +218,7 @@ def _held(plan: Plan, snapshot: Snapshot) -> list[_Held]:
                     declared=True,
                 )
             )
-    for (domid, devid), live in snapshot.disks.items():
+    for (domid, devid), live in sorted(snapshot.disks.items(), key=lambda item: item[0]):
         source, backend = live.source, live.backend_domid
         domain = snapshot.domain(domid)
         # a dead domain holds nothing; what it left behind is stale, not shared
@@ -272,11 +272,13 @@ def _shared_targets(held: list[_Held], identify: Identify) -> Iterable[Finding]:
             names[disk.backend, name].append(index)
     reported: set[tuple[int, int]] = set()
     for (_backend, name), indexes in names.items():
-        for one in indexes:
-            for other in indexes:
-                if one == other or not held[one].declared or (one, other) in reported:
+        writers = {index for index in indexes if held[index].writable}
+        for one in indexes if writers else ():
+            # of two readers there is nothing to say: a root file system that a thousand guests read is common
+            for other in indexes if one in writers else sorted(writers):
+                if one == other or not held[one].declared or (min(one, other), max(one, other)) in reported:
                     continue
-                reported |= {(one, other), (other, one)}
+                reported.add((min(one, other), max(one, other)))
                 if _clash(held[one], held[other]):
                     yield _target_finding(held[one], held[other], name)
 
@@ -311,21 +313,21 @@ def _quotas(plan: Plan, snapshot: Snapshot) -> Iterable[Finding]:
     new_at_backend: dict[int, int] = defaultdict(int)
     after_at_backend: dict[int, int] = defaultdict(int)
     for (domid, _devid), live in snapshot.disks.items():
-        if live.backend_domid is not None and snapshot.domain(domid).alive:
-            after_at_backend[live.backend_domid] += 1
+        if snapshot.domain(domid).alive:
+            for backend in live.backends:
+                after_at_backend[backend] += 1
     for guest in plan.guests:
         new_in_guest = 0
         for disk in guest.disks:
-            if (
-                disk.wanted is not None
-                and disk.action != REMOVED
-                and (disk.live is None or not disk.live.backends)
-            ):
-                new_at_backend[disk.wanted.backend_domid] += 1
-                after_at_backend[disk.wanted.backend_domid] += 1
+            before = set() if disk.live is None else set(disk.live.backends)
+            after = set() if disk.wanted is None else {disk.wanted.backend_domid}
+            for backend in after - before:
+                new_at_backend[backend] += 1
+                after_at_backend[backend] += 1
+            for backend in before - after:
+                after_at_backend[backend] -= 1
+            if after and (disk.live is None or disk.live.frontend is None):
                 new_in_guest += 1
-            elif disk.action == REMOVED and disk.live is not None and disk.live.backend_domid is not None:
-                after_at_backend[disk.live.backend_domid] -= 1
         if new_in_guest:
             yield from _nodes(
                 guest.reference, guest.domain.domid, new_in_guest * NODES_GUEST, new_in_guest, snapshot.quotas
