@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import pytest
 from ansible_collections.xen.virtio.plugins.module_utils._apply import apply
 from ansible_collections.xen.virtio.plugins.module_utils._layout import Attachment, Schema
 from ansible_collections.xen.virtio.plugins.module_utils._plan import Write
-from ansible_collections.xen.virtio.plugins.module_utils._snapshot import Domain, Snapshot
 from ansible_collections.xen.virtio.plugins.module_utils._store import Store
+from ansible_collections.xen.virtio.plugins.module_utils._survey import Scope, survey
 from ansible_runs import run_module
 from lab import LabHost
 from provisioning import NoXl, disk, guest
@@ -123,10 +124,8 @@ def test_what_we_write_is_what_xl_writes_in_its_order(
         ours, served_by, 51712, "xvda", str(image), readonly=access == "r", base=0, irq=0,
         discard=access == "w", grant_usage=served_by != 0,
     )  # fmt: skip
-    snapshot = Snapshot(
-        {ours: Domain(ours, vm=str((host.lab.read(f"/local/domain/{ours}/vm") or b"").decode()))}
-    )
     with Store(host.lab.socket) as store:
+        snapshot = survey(store, lambda _domains: Scope([ours], [served_by]))
         apply([Write(wanted, Schema(grant_usage=False), None)], snapshot, store, NoXl(), lambda _step: None)
     assert _shape(host.lab, ours, served_by) == _shape(host.lab, by_xl, served_by)
 
@@ -209,6 +208,9 @@ def test_persistent_disks_are_back_after_a_power_cycle(host: Host) -> None:
     assert not done["failed"], done
     assert (lab.root / "etc/systemd/system/multi-user.target.wants/xen-virtio-disks.service").is_symlink()
     assert not host.disk(**declared)["changed"]
+    unit = lab.root / "etc/systemd/system/xen-virtio-disks.service"
+    verified = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True)
+    assert (verified.returncode, verified.stderr) == (0, ""), "the real systemd has something to say on the unit"
     before = _volatile(lab.ls("/"))
     lab.reboot()
     assert _volatile(lab.ls("/")) == before
