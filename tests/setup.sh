@@ -34,8 +34,9 @@ esac
 
 # The lab runs real parts of Xen: its daemons and xl, their headers for the shims, and a compiler for these.
 packages="xen-utils-4.17 xen-utils-common xenstore-utils libxen-dev gcc libc6-dev"
-# Another Xen release's daemons and toolstack come out of a Debian root that the lab unpacks.
-[ "$purpose" = demo ] || packages="$packages mmdebstrap"
+# Another Xen release's daemons and toolstack come out of a Debian root that the lab unpacks; device trees and
+# units are held against the programs that read them.
+[ "$purpose" = demo ] || packages="$packages mmdebstrap device-tree-compiler systemd util-linux"
 
 able='import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))'
 find_python() {
