@@ -33,6 +33,7 @@ from ._request import (
     StoreTimeout,
 )
 from ._wire import (
+    OPS,
     PAYLOAD_MAX,
     REL_PATH_MAX,
     Candidate,
@@ -44,13 +45,16 @@ from ._wire import (
     set_time_limit,
 )
 
+_ACKNOWLEDGED = {OPS[name] for name in ("WRITE", "MKDIR", "RM", "SET_PERMS", "TRANSACTION_END")}
 _HEADER = 16  # bytes of struct xsd_sockmsg
+# bytes that any answer has at least, an error too: a header, behind most of them "OK" with its NUL
+_LEAST = [_HEADER + 3 if op in _ACKNOWLEDGED else _HEADER for op in range(max(OPS.values()) + 1)]
 _RID_MASK = 0xFFFFFFFF
 _CHUNK = 32 * 1024  # bytes of answers asked of the kernel in one wait
 _FEW = 3  # answers for which waiting for all of them at once gains nothing
 _MAX_DIRECTORY = 16 * 1024 * 1024  # oxenstored answers a directory of any size in one message
 _MAX_EVENTS = 65536
-_MAX_EVENT = PAYLOAD_MAX + REL_PATH_MAX
+_LIMITS = {DIRECTORY: _MAX_DIRECTORY, WATCH_EVENT: PAYLOAD_MAX + REL_PATH_MAX}
 _DEVICE_PAYLOAD_MAX = PAYLOAD_MAX - _HEADER  # the driver's buffer holds the header too
 _DEVICE_RETRY = 0.05  # seconds; the xenbus device never reports that it can be written to
 
@@ -60,13 +64,14 @@ _error_code = re.compile(rb"E[A-Z0-9]{1,30}")
 class _Batch:
     """Requests under way: their answers, by position, and how many are still due."""
 
-    __slots__ = ("answers", "base", "left", "requests")
+    __slots__ = ("answers", "base", "least", "left", "requests")
 
     def __init__(self, requests: Sequence[Request], base: int) -> None:
         self.requests = requests
         self.base = base
         self.answers: list[Any] = [None] * len(requests)
         self.left = len(requests)
+        self.least = sum([_LEAST[request[0]] for request in requests])  #: bytes that are due at least
 
     def waiting(self) -> tuple[str, str]:
         """Operation and path of the first request without an answer."""
@@ -95,6 +100,7 @@ class Channel:
         self._unpack = self._wire.header.unpack_from
         self._rid = 0
         self._buffer = bytearray(_CHUNK)
+        self._view = memoryview(self._buffer)
         self._start = 0  # the first byte in the buffer not yet understood
         self._end = 0  # behind the last byte received
         self._missing = _HEADER  # bytes until the next step in understanding
@@ -278,7 +284,7 @@ class Channel:
             self._receive_some(batch)
             return
         if batch.left > _FEW:
-            wanted = min(self._missing + (batch.left - 1) * _HEADER, _CHUNK)
+            wanted = min(max(self._missing, batch.least - (self._end - self._start)), _CHUNK)
             flags = int(socket.MSG_WAITALL)
         else:
             wanted = max(self._missing, _CHUNK)
@@ -286,7 +292,7 @@ class Channel:
         self._make_room(wanted)
         before = time.monotonic()
         try:
-            count = self._sock.recv_into(memoryview(self._buffer)[self._end :], wanted, flags)
+            count = self._sock.recv_into(self._view[self._end :], wanted, flags)
         except BlockingIOError:
             raise self._late(batch.waiting()) from None
         if count == 0:
@@ -311,12 +317,13 @@ class Channel:
         if self._end + count > len(self._buffer):
             rest = self._buffer[self._start : self._end]
             self._buffer = rest + bytearray(max(_CHUNK, count))
+            self._view = memoryview(self._buffer)
             self._start, self._end = 0, len(rest)
 
     def _take(self) -> bool:
         """Take in what has arrived, without waiting; false where nothing has. End of file raises OSError."""
         self._make_room(max(_CHUNK // 2, self._missing))
-        room = memoryview(self._buffer)[self._end :]
+        room = self._view[self._end :]
         try:
             if self._sock is not None:
                 count = self._sock.recv_into(room, 0, socket.MSG_DONTWAIT)
@@ -336,14 +343,12 @@ class Channel:
         requests, answers, base = batch.requests, batch.answers, batch.base
         due = len(answers)
         start, end = self._start, self._end
-        before = batch.left
+        left, least = batch.left, batch.least
         self._missing = _HEADER
         while end - start >= _HEADER:
             op, rid, _tx, size = unpack(buffer, start)
-            if op == WATCH_EVENT:
-                index = -1
-                limit = _MAX_EVENT
-            else:
+            asked = -1
+            if op != WATCH_EVENT:
                 # answers may overtake each other: the kernel itself answers some requests on the device
                 index = (rid - base) & _RID_MASK
                 if index >= due or answers[index] is not None:
@@ -351,8 +356,7 @@ class Channel:
                 asked = requests[index].op
                 if op not in (asked, ERROR):
                     raise self._astray(batch, f"an answer of type {op} to {NAMES[asked]}")
-                limit = _MAX_DIRECTORY if op == DIRECTORY else PAYLOAD_MAX
-            if size > limit:
+            if size > PAYLOAD_MAX and size > _LIMITS.get(op, PAYLOAD_MAX):
                 raise self._astray(batch, f"a message of {size} bytes")
             stop = start + _HEADER + size
             if stop > end:
@@ -360,15 +364,17 @@ class Channel:
                 break
             payload = bytes(buffer[start + _HEADER : stop])
             start = stop
-            if index < 0:
+            if asked < 0:
                 self._keep_event(batch, payload)
                 continue
             answers[index] = payload if op != ERROR else self._refusal(batch, requests[index], payload)
             batch.left -= 1
+            least -= _LEAST[asked]
         else:
             self._missing = _HEADER - (end - start)
         self._start = start
-        return batch.left < before
+        batch.least = least
+        return batch.left < left
 
     def _refusal(self, batch: _Batch, request: Request, payload: bytes) -> StoreError:
         code = payload.rstrip(b"\0")
