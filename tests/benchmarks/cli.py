@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lab import LabError
 
-from benchmarks import disks
+from benchmarks import disks, memory, playbook
 from benchmarks.figures import Figure, table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,13 +24,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def benchmarks(quick: bool) -> dict[str, Callable[[], Iterator[Figure]]]:
     """All of them by name."""
-    sizes = (1, 10, 100) if quick else (1, 10, 100, 1000)
+    sizes = (1, 10) if quick else (1, 10, 100, 1000)
     repetitions = 3 if quick else 5
-    most = sizes[-1]
+    most = 100 if quick else 1000
     return {
         "provision": lambda: disks.provisioning("c", sizes, repetitions),
         "provision-o": lambda: disks.provisioning("o", sizes, repetitions),
         "unchanged": lambda: disks.unchanged(most, repetitions),
+        "task": lambda: playbook.tasks(min(most, 100), 3 if quick else 7),
+        "memory": lambda: memory.memory(most),
     }
 
 

@@ -71,7 +71,7 @@ def timed(work: Callable[[], object]) -> float:
 
 def table(figures: Iterable[Figure]) -> str:
     """All figures for a person."""
-    rows: list[Sequence[str]] = [("", "ours", "other", "", "factor", "limit", "")]
+    rows: list[Sequence[str]] = [("", "measured", "against", "", "factor", "limit", "")]
     group = ""
     for figure in figures:
         if figure.group != group:
