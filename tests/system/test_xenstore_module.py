@@ -139,7 +139,7 @@ def test_conflicts_are_planned_anew(lab_any: LabHost) -> None:
 )
 def test_what_xenstored_refuses_leaves_nothing(lab: LabHost, options: dict[str, Any]) -> None:
     """C xenstored takes no owner that does not exist."""
-    with pytest.raises(StoreError, match="SET_PERMS /t.*a domain in its permissions does not"):
+    with pytest.raises(StoreError, match=r"SET_PERMS /t.*a domain in its permissions does not"):
         converge(lab.socket, **options)
     assert lab.ls("/t") == {}
 
