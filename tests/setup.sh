@@ -21,10 +21,11 @@ die() {
     exit 1
 }
 
+# Each purpose needs what those before it need, too.
 case $purpose in
-demo) requirements="tests/requirements-demo.txt" ;;
-test) requirements="tests/requirements-demo.txt tests/requirements.txt" ;;
-sanity) requirements="tests/requirements-demo.txt tests/requirements.txt tests/requirements-sanity.txt" ;;
+demo) enough="demo test sanity" requirements=tests/requirements-demo.txt ;;
+test) enough="test sanity" requirements=tests/requirements.txt ;;
+sanity) enough="sanity" requirements=tests/requirements-sanity.txt ;;
 *) die "usage: sh tests/setup.sh demo|test|sanity" ;;
 esac
 
@@ -96,18 +97,22 @@ mkdir -p .cache
 exec 9>.cache/setup.lock
 flock 9
 
-state() { # of what the environment is made from
-    { printf '%s\n' "$root" && cat $requirements; } | sha256sum | cut -c1-16
+state=$({ printf '%s\n' "$root" && cat tests/requirements*.txt; } | sha256sum | cut -c1-16)
+ready() {
+    "$venv/bin/python" -c '' 2>/dev/null || return 1
+    for one in $enough; do
+        [ ! -e "$venv/.ready-$state-$one" ] || return 0
+    done
+    return 1
 }
-stamp="$venv/.ready-$(state)"
-if [ ! -e "$stamp" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
-    last=${requirements##* }
-    say "Installing Python packages into .venv for $last"
+if ! ready; then
+    say "Installing Python packages into .venv for make $purpose"
     "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv" ||
         die "$python could not make a virtual environment in .venv."
-    "$venv/bin/python" -m pip install -qq --no-input --disable-pip-version-check -r "$last" </dev/null ||
-        die "pip could not install what $last asks for; its own words are above."
-    : >"$stamp"
+    "$venv/bin/python" -m pip install -qq --no-input --disable-pip-version-check -r "$requirements" </dev/null ||
+        die "pip could not install what $requirements asks for; its own words are above."
+    rm -f "$venv"/.ready-*
+    : >"$venv/.ready-$state-$purpose"
 fi
 
 # ---- the collection's place ----
