@@ -224,13 +224,15 @@ class _Progress:
         self.diff: list[dict[str, str]] = []
         self.actions: dict[tuple[int, int], str] = {}
         self.changed = False
+        self.concerned: set[int] = set()
 
     def planned(self, plan: Plan, snapshot: Snapshot) -> None:
         """A plan was made; the first one has the difference a person is shown."""
         first = not self.plan.guests
-        concerned = {disk.backend_domid for disk in _wanted(plan)} | {g.domain.domid for g in plan.guests}
-        for domid in () if first else sorted(concerned):
+        concerned = _concerned(plan)
+        for domid in sorted(self.concerned & concerned):
             _same(snapshot.domain(domid), self.snapshot.domain(domid))
+        self.concerned |= concerned
         for guest, earlier in zip(plan.guests, self.plan.guests):
             self._carry_over(guest, earlier)
         self.plan, self.snapshot = plan, snapshot
@@ -279,6 +281,11 @@ def _same(now: Domain, before: Domain) -> None:
             f"domain {now.domid} ended during this call and its id now belongs to another one ({now.label}); "
             "look at it and run again"
         )
+
+
+def _concerned(plan: Plan) -> set[int]:
+    """The guests and backend domains of a plan."""
+    return {disk.backend_domid for disk in _wanted(plan)} | {guest.domain.domid for guest in plan.guests}
 
 
 def _wanted(plan: Plan) -> list[Attachment]:

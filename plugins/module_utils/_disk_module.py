@@ -135,14 +135,33 @@ def main_disk(module: AnsibleModule) -> None:
             except (PersistError, OSError) as error:
                 result.failed = f"{result.msg}; but the declaration cannot be kept on the host: {error}"
     except EXPECTED as error:
-        module.fail_json(**Result(failed=str(error)).as_dict())
+        module.fail_json(**as_text(Result(failed=str(error)).as_dict()))
     for warning in result.warnings:
-        module.warn(warning)
+        module.warn(as_text(warning))
     for note in result.deprecations:
-        module.warn(note)
+        module.warn(as_text(note))
     if result.failed is not None:
-        module.fail_json(**result.as_dict())
-    module.exit_json(**result.as_dict())
+        module.fail_json(**as_text(result.as_dict()))
+    module.exit_json(**as_text(result.as_dict()))
+
+
+def as_text(value: Any) -> Any:
+    """A result whose every text is text: bytes that are none, which any domain may write, as ``\\xff``.
+
+    Ansible refuses a result with anything else in it, so a guest could make one of its host unreadable.
+    """
+    if isinstance(value, str):
+        if value.isascii():
+            return value
+        try:
+            return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        except UnicodeEncodeError:  # half a character that a user wrote
+            return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {key: as_text(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [as_text(one) for one in value]
+    return value
 
 
 def _keep(params: dict[str, Any], job: Job, result: Result) -> None:
@@ -172,5 +191,5 @@ def main_disk_info(module: AnsibleModule) -> None:
                 store, wanted, settle=seconds("settle", params["settle"]), userdata=params["userdata_dir"]
             )
     except EXPECTED as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=False, guests=guests)
+        module.fail_json(msg=as_text(str(error)))
+    module.exit_json(changed=False, guests=as_text(guests))
