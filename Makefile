@@ -39,7 +39,8 @@ lint:
 test:
 	@sh tests/setup.sh test
 	@sh tests/lint.sh; lint=$$?; \
-	env --default-signal=INT,QUIT XEN_VIRTIO_NO_SKIPS=1 $(BIN)/python -m pytest $(ARGS); tests=$$?; \
+	env --default-signal=INT,QUIT XEN_VIRTIO_NO_SKIPS=1 ANSIBLE_HOME=$(CURDIR)/.cache/ansible \
+		$(BIN)/python -m pytest $(ARGS); tests=$$?; \
 	if [ $$lint -ne 0 ]; then echo 'lint has failed, see above' >&2; fi; \
 	[ $$tests -eq 0 ] && [ $$lint -eq 0 ]
 
