@@ -1,7 +1,7 @@
 # Copyright (c) xen.virtio contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The modules disk and disk_info: options in, result out; everything else is in `_disk` and `_disk_info`."""
+"""The module disk: options in, result out; everything else is in `_disk`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ._argspec import STORE_MUTUALLY_EXCLUSIVE, open_store, store_argument_spec
 from ._declaration import DeclarationError, parse_guests
 from ._disk import DiskError, Job, Result, run
-from ._disk_info import gather
 from ._findings import AcceptanceError, parse_acceptances
-from ._persist import Persistence, PersistError
 from ._plan import PlanError
 from ._snapshot import ResolveError
 from ._store import StoreError
@@ -67,14 +65,6 @@ CONSTRAINTS: dict[str, Any] = {
     "required_one_of": [("guests", "domain")],
 }
 
-INFO_ARGUMENT_SPEC: dict[str, Any] = {
-    **store_argument_spec(),
-    "domains": {"type": "list", "elements": "raw", "aliases": ["domain"]},
-    "settle": {"type": "float", "default": 0},
-    "userdata_dir": {"type": "path", "default": "/var/lib/xen"},
-}
-INFO_CONSTRAINTS: dict[str, Any] = {"mutually_exclusive": list(STORE_MUTUALLY_EXCLUSIVE)}
-
 #: An hour, in seconds: no disk takes that long to come up.
 LONGEST_WAIT = 3600
 
@@ -84,7 +74,6 @@ EXPECTED = (
     DeclarationError,
     DiskError,
     EmptyStoreError,
-    PersistError,
     PlanError,
     ResolveError,
     StoreError,
@@ -130,10 +119,7 @@ def main_disk(module: AnsibleModule) -> None:
         with open_store(params) as store:
             result = run(job, store, Xl(params["xl_path"]))
         if params["persistent"] and result.failed is None:
-            try:
-                _keep(params, job, result)
-            except (PersistError, OSError) as error:
-                result.failed = f"{result.msg}; but the declaration cannot be kept on the host: {error}"
+            _keep(params, job, result)
     except EXPECTED as error:
         module.fail_json(**as_text(Result(failed=str(error)).as_dict()))
     for warning in result.warnings:
@@ -166,30 +152,23 @@ def as_text(value: Any) -> Any:
 
 def _keep(params: dict[str, Any], job: Job, result: Result) -> None:
     """Keep the declaration on the host, or take it away again."""
+    # Ansible compiles a module's every part anew for each task, and few tasks need this one
+    from ._persist import Persistence, PersistError  # noqa: PLC0415
+
     persistence = Persistence(
         folder=params["persistent_dir"], library=params["lib_dir"], units=params["unit_dir"]
     )
-    kept = persistence.forget(job, params) if job.absent else persistence.keep(job, params)
-    if not kept:
+    try:
+        kept = persistence.forget(job, params) if job.absent else persistence.keep(job, params)
+        if not kept:
+            return
+        result.changed = True
+        result.diff += [one.as_diff() for one in kept]
+        if not job.check:
+            for one in kept:
+                one.carry_out()
+    except (PersistError, OSError) as error:
+        result.failed = f"{result.msg}; but the declaration cannot be kept on the host: {error}"
         return
-    result.changed = True
-    result.diff += [one.as_diff() for one in kept]
-    if not job.check:
-        for one in kept:
-            one.carry_out()
     told = ", ".join(os.path.basename(one.path) for one in kept)
     result.msg += f"; kept on the host: {told}"
-
-
-def main_disk_info(module: AnsibleModule) -> None:
-    """The module disk_info."""
-    params = module.params
-    wanted = None if params["domains"] is None else [str(domain) for domain in params["domains"]]
-    try:
-        with open_store(params) as store:
-            guests = gather(
-                store, wanted, settle=seconds("settle", params["settle"]), userdata=params["userdata_dir"]
-            )
-    except EXPECTED as error:
-        module.fail_json(msg=as_text(str(error)))
-    module.exit_json(changed=False, guests=as_text(guests))

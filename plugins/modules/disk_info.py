@@ -103,7 +103,7 @@ guests:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.virtio.plugins.module_utils._disk_module import (
+from ansible_collections.xen.virtio.plugins.module_utils._disk_info_module import (
     INFO_ARGUMENT_SPEC,
     INFO_CONSTRAINTS,
     main_disk_info,

@@ -1,0 +1,37 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module disk_info: options in, result out; everything else is in `_disk_info`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._argspec import STORE_MUTUALLY_EXCLUSIVE, open_store, store_argument_spec
+from ._disk_info import gather
+from ._disk_module import EXPECTED, as_text, seconds
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+INFO_ARGUMENT_SPEC: dict[str, Any] = {
+    **store_argument_spec(),
+    "domains": {"type": "list", "elements": "raw", "aliases": ["domain"]},
+    "settle": {"type": "float", "default": 0},
+    "userdata_dir": {"type": "path", "default": "/var/lib/xen"},
+}
+INFO_CONSTRAINTS: dict[str, Any] = {"mutually_exclusive": list(STORE_MUTUALLY_EXCLUSIVE)}
+
+
+def main_disk_info(module: AnsibleModule) -> None:
+    """The module disk_info."""
+    params = module.params
+    wanted = None if params["domains"] is None else [str(domain) for domain in params["domains"]]
+    try:
+        with open_store(params) as store:
+            guests = gather(
+                store, wanted, settle=seconds("settle", params["settle"]), userdata=params["userdata_dir"]
+            )
+    except EXPECTED as error:
+        module.fail_json(msg=as_text(str(error)))
+    module.exit_json(changed=False, guests=as_text(guests))
