@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils import _store as s
 from ansible_collections.xen.virtio.plugins.module_utils import _wire
-from lab import LabHost
+from lab import LabHost, LabUnavailable
 
 BOUND = 20.0  # seconds; far above every time limit used here
 BINARY = bytes(range(256))
@@ -26,9 +27,30 @@ def wire(request: pytest.FixtureRequest) -> _wire.Wire:
     return found
 
 
+@pytest.fixture(scope="module", params=["c", "o"], ids=["xenstored", "oxenstored"])
+def shared_host(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LabHost]:
+    """One host of each kind for all tests that break nothing."""
+    host = LabHost(tmp_path_factory.mktemp("lab") / "host", daemon=request.param)
+    try:
+        host.start()
+    except LabUnavailable as reason:
+        pytest.skip(f"{reason}")
+    yield host
+    host.stop()
+
+
 @pytest.fixture
-def store(lab_any: LabHost, wire: _wire.Wire) -> Iterator[s.Store]:
-    with s.Store(lab_any.socket, wire=wire) as session:
+def host(shared_host: LabHost) -> Iterator[LabHost]:
+    yield shared_host
+    for path in ("/t", "/u"):
+        shared_host.rm(path)
+
+
+@pytest.fixture
+def store(host: LabHost, wire: _wire.Wire) -> Iterator[s.Store]:
+    with s.Store(host.socket, wire=wire) as session:
         yield session
 
 
@@ -48,9 +70,9 @@ def submit(requests: list[s.Request], tx: s.Transaction) -> None:
 
 
 @pytest.mark.parametrize("value", [b"", b"1", b"\0", b"a\0", b"\t\n", "grün €".encode(), BINARY, b"x" * 2048])
-def test_values_of_any_bytes(store: s.Store, lab_any: LabHost, value: bytes) -> None:
+def test_values_of_any_bytes(store: s.Store, host: LabHost, value: bytes) -> None:
     store.write("/t/value", value)
-    assert store.read("/t/value") == value == lab_any.read("/t/value")
+    assert store.read("/t/value") == value == host.read("/t/value")
     assert store.transaction(lambda tx: tx.read("/t/value")) == value
     assert store.read_trees(["/t"])["/t/value"] == s.Node(value)
 
@@ -133,12 +155,12 @@ def test_a_directory_that_changes_while_it_is_read(lab: LabHost) -> None:
         assert sorted(store.list("/t") or []) == [f"child-{i:05}" for i in range(1, 1000)]
 
 
-def test_subtrees_in_the_stores_own_order(store: s.Store, lab_any: LabHost) -> None:
+def test_subtrees_in_the_stores_own_order(store: s.Store, host: LabHost) -> None:
     for path in ("/t/b/1", "/t/b/2/x", "/t/a", "/u/z", "/u/y"):
         store.write(path, path.encode())
     store.set_perms("/t/b", ["n0", "r3"])
     found = store.read_trees(["/u", "/none", "/t", "/t"], perms=True)
-    plain = {**lab_any.ls("/u"), **lab_any.ls("/t")}
+    plain = {**host.ls("/u"), **host.ls("/t")}
     assert list(found.items()) == [(path, s.Node(value, perms)) for path, (value, perms) in plain.items()]
     assert set(store.read_trees(["/t"], depth=0)) == {"/t"}
     assert set(store.read_trees(["/t"], depth=1)) == {"/t", "/t/a", "/t/b"}
@@ -158,7 +180,7 @@ def test_paths_that_xenstored_refuses(store: s.Store) -> None:
     assert store.is_open
 
 
-def test_too_big_is_refused_before_or_after_sending(store: s.Store, lab_any: LabHost) -> None:
+def test_too_big_is_refused_before_or_after_sending(store: s.Store, host: LabHost) -> None:
     expect(s.StoreError, lambda: store.write("/t", b"x" * 4094), "E2BIG")
     answer = store.call([s.write("/t", b"x" * 4093)])[0]
     assert isinstance(answer, bytes) or answer.code == "E2BIG"
@@ -180,10 +202,10 @@ def test_watches(store: s.Store) -> None:
     expect(s.StoreError, lambda: store.unwatch("/t", "mine"), "ENOENT")
 
 
-def test_a_special_watch(store: s.Store, lab_any: LabHost) -> None:
+def test_a_special_watch(store: s.Store, host: LabHost) -> None:
     store.watch("@introduceDomain", "new")
     assert store.wait_event(5) == ("@introduceDomain", "new")
-    lab_any.add_domain()
+    host.add_domain()
     assert store.wait_event(5) == ("@introduceDomain", "new")
 
 
@@ -192,15 +214,15 @@ def test_a_special_watch(store: s.Store, lab_any: LabHost) -> None:
 DISK = [s.write(f"/t/disk/{name}", b"1") for name in "abcdefgh"]
 
 
-def test_a_commit_appears_at_once(store: s.Store, lab_any: LabHost) -> None:
+def test_a_commit_appears_at_once(store: s.Store, host: LabHost) -> None:
     def work(tx: s.Transaction) -> str:
         tx.submit(DISK)
         assert tx.read("/t/disk/a") == b"1"  # what was submitted goes first
-        assert lab_any.read("/t/disk/a") is None
+        assert host.read("/t/disk/a") is None
         return "done"
 
     assert store.transaction(work) == "done"
-    assert len(lab_any.ls("/t/disk")) == len(DISK) + 1
+    assert len(host.ls("/t/disk")) == len(DISK) + 1
 
 
 @pytest.mark.parametrize(
@@ -212,16 +234,16 @@ def test_a_commit_appears_at_once(store: s.Store, lab_any: LabHost) -> None:
     ],
     ids=["perms of nothing", "reading nothing", "a path that is none"],
 )
-def test_one_failure_and_nothing_is_written(store: s.Store, lab_any: LabHost, bad: s.Request) -> None:
+def test_one_failure_and_nothing_is_written(store: s.Store, host: LabHost, bad: s.Request) -> None:
     batch = [*DISK, bad, s.write("/t/last", b"")]
     error = expect(s.StoreError, lambda: store.transaction(partial(submit, batch)))
     assert error.path == bad.path
-    assert lab_any.ls("/t") == {}
+    assert host.ls("/t") == {}
     store.transaction(partial(submit, DISK))
-    assert len(lab_any.ls("/t/disk")) == len(DISK) + 1
+    assert len(host.ls("/t/disk")) == len(DISK) + 1
 
 
-def test_an_aborted_transaction_leaves_nothing(store: s.Store, lab_any: LabHost) -> None:
+def test_an_aborted_transaction_leaves_nothing(store: s.Store, host: LabHost) -> None:
     def work(tx: s.Transaction) -> None:
         tx.write("/t/a", b"")
         raise s.Abort("not today")
@@ -229,12 +251,12 @@ def test_an_aborted_transaction_leaves_nothing(store: s.Store, lab_any: LabHost)
     for _ in range(25):  # more than a domain may have open
         with pytest.raises(s.Abort, match="not today"):
             store.transaction(work)
-    assert lab_any.ls("/t") == {}
+    assert host.ls("/t") == {}
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_conflicts_are_tried_again_on_the_new_state(lab_any: LabHost, wire: _wire.Wire, times: int) -> None:
-    lab_any.write("/t/count", "0")
+def test_conflicts_are_tried_again_on_the_new_state(host: LabHost, wire: _wire.Wire, times: int) -> None:
+    host.write("/t/count", "0")
     runs: list[bytes | None] = []
 
     def work(tx: s.Transaction) -> None:
@@ -242,23 +264,23 @@ def test_conflicts_are_tried_again_on_the_new_state(lab_any: LabHost, wire: _wir
         tx.submit([s.write("/t/mine", b"%d" % len(runs))])
 
     with (
-        lab_any.conflict("/t/count", times=times, value="meanwhile") as proxy,
+        host.conflict("/t/count", times=times, value="meanwhile") as proxy,
         s.Store(proxy.socket, wire=wire) as store,
     ):
         store.transaction(work)
     # to oxenstored a value that is written again with the same bytes is no conflict
-    assert len(runs) == (2 if lab_any.daemon == "o" else times + 1)
+    assert len(runs) == (2 if host.daemon == "o" else times + 1)
     assert runs == [b"0"] + [b"meanwhile"] * (len(runs) - 1)
-    assert lab_any.read("/t/mine") == b"%d" % len(runs)
+    assert host.read("/t/mine") == b"%d" % len(runs)
 
 
-def test_endless_conflicts_end(store: s.Store, lab_any: LabHost) -> None:
+def test_endless_conflicts_end(store: s.Store, host: LabHost) -> None:
     runs: list[int] = []
 
     def work(tx: s.Transaction) -> None:
         tx.read("/t/count")
         runs.append(tx.number)
-        lab_any.write("/t/count", str(len(runs)))
+        host.write("/t/count", str(len(runs)))
         tx.submit([s.write("/t/mine", b"")])
 
     expect(s.StoreConflict, lambda: store.transaction(work, retries=3), "during each of 4 attempts")
@@ -266,9 +288,9 @@ def test_endless_conflicts_end(store: s.Store, lab_any: LabHost) -> None:
     assert store.read("/t/mine") is None
 
 
-def test_two_at_once_lose_nothing(lab_any: LabHost, wire: _wire.Wire) -> None:
-    lab_any.write("/t/count", "0")
-    with s.Store(lab_any.socket, wire=wire) as one, s.Store(lab_any.socket, wire=wire) as two:
+def test_two_at_once_lose_nothing(host: LabHost, wire: _wire.Wire) -> None:
+    host.write("/t/count", "0")
+    with s.Store(host.socket, wire=wire) as one, s.Store(host.socket, wire=wire) as two:
 
         def add(tx: s.Transaction) -> None:
             tx.submit([s.write("/t/count", b"%d" % (int(tx.read("/t/count") or b"0") + 1))])
@@ -284,14 +306,14 @@ def test_two_at_once_lose_nothing(lab_any: LabHost, wire: _wire.Wire) -> None:
                 two.transaction(add)
 
         one.transaction(add_while_the_other_does)
-    assert lab_any.read("/t/count") == b"2"
+    assert host.read("/t/count") == b"2"
 
 
-def test_a_series(store: s.Store, lab_any: LabHost) -> None:
+def test_a_series(store: s.Store, host: LabHost) -> None:
     with store.series():
         for i in range(50):
             store.transaction(partial(submit, [s.write(f"/t/{i}/a", b""), s.write(f"/t/{i}/b", b"")]))
-    assert len(lab_any.ls("/t")) == 151
+    assert len(host.ls("/t")) == 151
     for _ in range(12):  # what a series leaves behind would be too many by now
         with store.series():
             store.transaction(partial(submit, DISK))
@@ -407,23 +429,29 @@ OPERATIONS: dict[str, Callable[[s.Store], object]] = {
 }
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_stopped_then_killed_then_back(lab_any: LabHost, wire: _wire.Wire, operation: str) -> None:
-    act = OPERATIONS[operation]
+def test_stopped_then_killed_then_back(lab_any: LabHost, wire: _wire.Wire) -> None:
+    """Every operation, each on sessions of its own that were open before."""
     lab_any.write("/t/a", "1")
     open_store = partial(s.Store, lab_any.socket, wire=wire, timeout=0.2)
-    with open_store() as store, open_store() as second, open_store() as third:
+    with ExitStack() as sessions:
+        first, second, third = (
+            {name: sessions.enter_context(open_store()) for name in OPERATIONS} for _ in range(3)
+        )
         lab_any.xenstored.stop()
-        expect(s.StoreTimeout, lambda: act(store), "within 0.2 s")
-        expect(s.StoreLost, lambda: act(store), "the connection is gone")
+        for name, act in OPERATIONS.items():
+            expect(s.StoreTimeout, partial(act, first[name]), "within 0.2 s")
+            expect(s.StoreLost, partial(act, first[name]), "the connection is gone")
         lab_any.xenstored.cont()
-        expect(s.StoreLost, lambda: act(store), "the connection is gone")
-        assert second.read("/t/a") is not None
+        for name, act in OPERATIONS.items():
+            expect(s.StoreLost, partial(act, first[name]), "the connection is gone")
+            assert second[name].read("/t/a") is not None
         lab_any.xenstored.kill()
-        expect(s.StoreLost, lambda: act(second))
+        for name, act in OPERATIONS.items():
+            expect(s.StoreLost, partial(act, second[name]))
         expect(s.StoreLost, open_store, "ECONNREFUSED|ENOENT")
         lab_any.xenstored.restart()
-        expect(s.StoreLost, lambda: act(third))
+        for name, act in OPERATIONS.items():
+            expect(s.StoreLost, partial(act, third[name]))
     with open_store() as fresh:
         assert fresh.read("/t/a") is None
         fresh.write("/t/a", b"again")
@@ -462,11 +490,11 @@ def test_connecting_to_a_stopped_store_ends(lab_any: LabHost, wire: _wire.Wire) 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("fault", ["mute", "hang_up"])
-def test_no_answer_and_no_more_answers(lab: LabHost, wire: _wire.Wire, fault: str, operation: str) -> None:
-    lab.write("/t/a", "1")
+def test_no_answer_and_no_more_answers(host: LabHost, wire: _wire.Wire, fault: str, operation: str) -> None:
+    host.write("/t/a", "1")
     act = OPERATIONS[operation]
     for after in (0, 1):
-        with getattr(lab, fault)(after) as proxy, s.Store(proxy.socket, wire=wire, timeout=0.2) as store:
+        with getattr(host, fault)(after) as proxy, s.Store(proxy.socket, wire=wire, timeout=0.2) as store:
             if after:
                 store.read("/t/a")
             expect(s.StoreTimeout if fault == "mute" else s.StoreLost, lambda: act(store))
@@ -474,21 +502,21 @@ def test_no_answer_and_no_more_answers(lab: LabHost, wire: _wire.Wire, fault: st
 
 
 @pytest.mark.parametrize("fault", ["mute", "hang_up"])
-def test_whole_or_not_at_all_wherever_it_breaks(lab_any: LabHost, wire: _wire.Wire, fault: str) -> None:
+def test_whole_or_not_at_all_wherever_it_breaks(host: LabHost, wire: _wire.Wire, fault: str) -> None:
     """A transaction cut off after any number of answers: its nodes are all there, or none is."""
     outcomes = set()
     for after in range(len(DISK) + 3):
-        with getattr(lab_any, fault)(after) as proxy, s.Store(proxy.socket, wire=wire, timeout=0.1) as store:
+        with getattr(host, fault)(after) as proxy, s.Store(proxy.socket, wire=wire, timeout=0.1) as store:
             try:
                 store.transaction(partial(submit, DISK))
             except (s.StoreTimeout, s.StoreLost):
                 assert after < len(DISK) + 2
             else:
                 assert after >= len(DISK) + 2
-        found = len(lab_any.ls("/t/disk"))
+        found = len(host.ls("/t/disk"))
         assert found in {0, len(DISK) + 1}
         outcomes.add(found)
-        lab_any.rm("/t/disk")
+        host.rm("/t/disk")
     assert outcomes == {0, len(DISK) + 1}
 
 
