@@ -354,6 +354,8 @@ class _Guest:
         gone: set[int] = set()
         for disk in declaration.disks:
             number = _number(disk.spec.vdev)
+            if number in gone:
+                continue  # said twice, or by two names
             gone.add(number)
             if number in self.live:
                 self._remove(self.live[number], declared=True)
