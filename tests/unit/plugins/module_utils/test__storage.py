@@ -1,0 +1,101 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Other names of one storage: files here, block devices through a made-up /sys."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible_collections.xen.virtio.plugins.module_utils import _storage
+from ansible_collections.xen.virtio.plugins.module_utils._storage import identify
+
+
+def test_a_file_and_its_links_are_one(tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(b"")
+    (tmp_path / "soft").symlink_to("image")
+    os.link(tmp_path / "image", tmp_path / "hard")
+    (tmp_path / "other").write_bytes(b"")
+    names = {name: identify(0, str(tmp_path / name)) for name in ("image", "soft", "hard", "other")}
+    assert names["image"] == names["soft"] == names["hard"] != names["other"]
+    assert len(names["image"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("backend", "target"),
+    [
+        (1, "/etc/hostname"),
+        (0, "/no/such/file"),
+        (0, "relative"),
+        (0, ""),
+        (0, "/a\0b"),
+        (0, "/dev/null"),
+        (0, "/"),
+    ],
+)
+def test_of_these_nothing_can_be_told(backend: int, target: str) -> None:
+    assert identify(backend, target) == frozenset()
+
+
+#: device → (major:minor, files below its /sys/dev/block entry)
+DEVICES: dict[str, tuple[int, int, dict[str, str]]] = {
+    "/dev/sda": (8, 0, {"sda1/dev": "8:1", "sda1/partition": "1", "sda2/dev": "8:2", "sda2/partition": "2"}),
+    "/dev/sda1": (8, 1, {"partition": "1", "../dev": "8:0"}),
+    "/dev/sda2": (8, 2, {"partition": "2", "../dev": "8:0"}),
+    "/dev/disk/by-id/x": (8, 1, {"partition": "1", "../dev": "8:0"}),
+    "/dev/loop0": (7, 0, {"loop/backing_file": "/image"}),
+    "/dev/loop1": (7, 1, {"loop/backing_file": "/image (deleted)"}),
+    "/dev/loop2": (7, 2, {"loop/backing_file": "/dev/loop2"}),
+}
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with these devices and one image file."""
+    files = {
+        f"/sys/dev/block/{major}:{minor}/{name}": text
+        for major, minor, entries in DEVICES.values()
+        for name, text in entries.items()
+    }
+
+    def status(path: str) -> Any:
+        if path == "/image":
+            return SimpleNamespace(st_mode=stat.S_IFREG, st_dev=1, st_ino=5, st_rdev=0)
+        if path not in DEVICES:
+            raise FileNotFoundError(path)
+        major, minor, _files = DEVICES[path]
+        return SimpleNamespace(st_mode=stat.S_IFBLK, st_rdev=os.makedev(major, minor), st_dev=0, st_ino=0)
+
+    monkeypatch.setattr(_storage.os, "stat", status)
+    monkeypatch.setattr(_storage.os.path, "exists", lambda path: path in files)
+    monkeypatch.setattr(_storage, "_line", files.get)
+    monkeypatch.setattr(
+        _storage,
+        "_entries",
+        lambda top: sorted(
+            {path[len(top) + 1 :].split("/")[0] for path in files if path.startswith(f"{top}/")}
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        ("/dev/sda", "/dev/sda1", True),
+        ("/dev/sda1", "/dev/sda2", False),
+        ("/dev/sda1", "/dev/disk/by-id/x", True),
+        ("/dev/sda", "/dev/sda", True),
+        ("/dev/loop0", "/image", True),
+        ("/dev/loop1", "/image", False),
+        ("/dev/loop2", "/dev/loop2", True),
+        ("/dev/loop0", "/dev/sda", False),
+    ],
+)
+@pytest.mark.usefixtures("machine")
+def test_block_devices(one: str, other: str, meet: bool) -> None:
+    assert bool(identify(0, one) & identify(0, other)) == meet
