@@ -69,29 +69,27 @@ def job_of(kept: dict[str, Any]) -> Job:
     )
 
 
-def apply_file(path: str, deadline: float) -> str | None:
-    """Apply one file, waiting for its domains.
+def apply_file(path: str) -> tuple[str | None, bool]:
+    """Apply one file.
 
     Returns:
-        What is wrong, for the journal; None where all is as declared.
+        What is wrong, for the journal (None where all is as declared), and whether waiting may heal it.
     """
     try:
         kept = load(path)
         job = job_of(kept)
     except (OSError, *_WRONG) as error:
-        return str(error)
-    while True:
-        try:
-            with Store(kept.get("store"), timeout=float(kept.get("timeout", 10))) as store:
-                result = run(job, store, Xl(kept.get("xl_path", "xl")))
-            _say(f"{kept['guest'].get('domain')}: {result.failed or result.msg}")
-            return result.failed
-        except _EARLY as error:
-            if time.monotonic() >= deadline:
-                return f"{kept['guest'].get('domain')}: {error}"
-            time.sleep(_PAUSE)
-        except _WRONG as error:
-            return f"{kept['guest'].get('domain')}: {error}"
+        return str(error), False
+    name = kept["guest"].get("domain")
+    try:
+        with Store(kept.get("store"), timeout=float(kept.get("timeout", 10))) as store:
+            result = run(job, store, Xl(kept.get("xl_path", "xl")))
+    except _EARLY as error:
+        return f"{name}: {error}", True
+    except _WRONG as error:
+        return f"{name}: {error}", False
+    _say(f"{name}: {result.failed or result.msg}")
+    return None if result.failed is None else f"{name}: {result.failed}", False
 
 
 def _say(text: str) -> None:
@@ -110,10 +108,19 @@ def main(arguments: list[str]) -> int:
         names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
     except FileNotFoundError:
         names = []
+    waiting = [os.path.join(folder, name) for name in names]
     failed = 0
-    for name in names:
-        wrong = apply_file(os.path.join(folder, name), deadline)
-        if wrong is not None:
-            failed += 1
-            _say(f"FAILED {wrong}")
+    while waiting:
+        early = []
+        last = time.monotonic() >= deadline
+        for path in waiting:
+            wrong, may_heal = apply_file(path)
+            if wrong is not None and may_heal and not last:
+                early.append(path)  # a guest that is late, or never comes, keeps no other waiting
+            elif wrong is not None:
+                failed += 1
+                _say(f"FAILED {wrong}")
+        waiting = early
+        if waiting:
+            time.sleep(_PAUSE)
     return 1 if failed else 0

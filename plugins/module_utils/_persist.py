@@ -92,6 +92,8 @@ class Persistence:
         guests = _raw_guests(params)
         changes = []
         for declaration in job.declarations:
+            if declaration.disks is None:
+                continue  # nothing was said of its disks
             guest = dict(guests[declaration.domain])
             guest["disks"] = self._merged(declaration, guest)
             changes.append(wanted(self.path_of(declaration.domain), _document(guest, params)))
@@ -225,4 +227,5 @@ def _source(name: str) -> str:
     source = loader.get_source(name) if loader is not None and hasattr(loader, "get_source") else None
     if source is None:
         raise PersistError(f"the source of {name} cannot be read, so nothing can be kept on the host")
-    return str(source)
+    # Ansible's own loader of collections gives bytes
+    return source.decode() if isinstance(source, bytes) else str(source)
