@@ -45,8 +45,9 @@ class DemoError(RuntimeError):
 class Tour:
     """One lab host and everything that is shown on it."""
 
-    def __init__(self, host: LabHost, folder: Path, screen: Screen) -> None:
+    def __init__(self, host: LabHost, folder: Path, screen: Screen, interrupts: Interrupts) -> None:
         self.host = host
+        self.interrupts = interrupts
         self.screen = screen
         (folder / "inventory.yml").write_text(INVENTORY.format(python=host.python))
         self.environment = {
@@ -67,10 +68,20 @@ class Tour:
     def play(self, name: str, *options: str, fails: bool = False) -> None:
         """Run and show a playbook."""
         self.screen.command(shlex.join(["ansible-playbook", *options, name]))
-        command = [str(ROOT / ".venv/bin/ansible-playbook"), *options, name]
-        done = subprocess.run(
-            command, cwd=HERE, env=self.environment, stdin=subprocess.DEVNULL, check=False
-        ).returncode
+        with self.interrupts.held():
+            process = subprocess.Popen(
+                [str(ROOT / ".venv/bin/ansible-playbook"), *options, name],
+                cwd=HERE,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                process_group=0,  # of its own: an interrupt reaches it through us alone, and we see its end
+            )
+        try:
+            self.interrupts.due()
+            done = process.wait()
+        except KeyboardInterrupt:
+            end(process)
+            raise
         if (done != 0) != fails:
             raise DemoError(f"ansible-playbook {name} ended with {done}")
 
@@ -144,6 +155,16 @@ class Tour:
             chapter()
 
 
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Interrupt a process group as Ctrl-C would; what does not heed it is killed."""
+    for number, patience in ((signal.SIGINT, 10.0), (signal.SIGKILL, None)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+            return
+
+
 def settings(folder: Path) -> dict[str, str]:
     """Ansible's, for the tour alone: everything it writes goes to the tour's own folder."""
     return {
@@ -189,29 +210,54 @@ python3 tests/lab down {KEPT}             # the end of it"""
     )
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the tour as Ctrl-C does: in order."""
+class Interrupts:
+    """Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt, once, but never while a process is being started.
 
-    def interrupt(number: int, _frame: object) -> None:
-        raise KeyboardInterrupt(number)
+    In the midst of that nobody would know of the process yet, and it would outlive the tour.
+    """
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def __init__(self) -> None:
+        self._held = self._pending = False
+
+    def __enter__(self) -> Interrupts:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._interrupt)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Back to what a process has by default."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+
+    def _interrupt(self, _number: int, _frame: object) -> None:
+        if not self._held:
+            self._held = True  # a second one does not disturb the clearing away
+            raise KeyboardInterrupt
+        self._pending = True
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+    def due(self) -> None:
+        """Raise what came while they were held."""
+        if self._pending:
+            self._pending = False
+            raise KeyboardInterrupt
 
 
-def tour(keep: bool) -> None:
+def tour(keep: bool, interrupts: Interrupts) -> None:
     screen = Screen()
     python = str(ROOT / ".venv/bin/python")
     if not keep:
         with tempfile.TemporaryDirectory(prefix="xen-virtio-demo-") as name:
             folder = Path(name)
             with LabHost(folder / "host", python=python) as host:
-                Tour(host, folder, screen).run()
+                Tour(host, folder, screen, interrupts).run()
         good_bye(screen, None)
         return
     place = hosts_folder() / KEPT
@@ -224,7 +270,7 @@ def tour(keep: bool) -> None:
     folder.mkdir(parents=True)
     host = LabHost(place, python=python, lifeline=False).start()
     try:
-        Tour(host, folder, screen).run()
+        Tour(host, folder, screen, interrupts).run()
     except BaseException:
         host.stop()
         raise
@@ -240,8 +286,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         update()
         return 0
     try:
-        with interruptible():
-            tour(args.keep)
+        with Interrupts() as interrupts:
+            tour(args.keep, interrupts)
     except KeyboardInterrupt:
         print("\ndemo: interrupted; the lab host is gone", file=sys.stderr)
         return 130

@@ -53,7 +53,8 @@ def test_an_interrupted_one_leaves_nothing_behind(number: signal.Signals, chapte
         _out, err = tour.communicate(timeout=60)
         assert "demo: interrupted; the lab host is gone" in err
         assert tour.returncode == 130
-        assert os.listdir(folder) == []
+        left = [str(path) for path in Path(folder).rglob("*")]
+        assert left == [], left
         assert not named_in_processes(Path(folder))
 
 
