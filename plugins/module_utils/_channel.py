@@ -52,6 +52,8 @@ _LEAST = [_HEADER + 3 if op in _ACKNOWLEDGED else _HEADER for op in range(max(OP
 _RID_MASK = 0xFFFFFFFF
 _CHUNK = 32 * 1024  # bytes of answers asked of the kernel in one wait
 _FEW = 3  # answers for which waiting for all of them at once gains nothing
+_MANY = 64  # answers that are better fetched than waited for, and how many seconds apart
+_NAP = 0.0001
 _MAX_DIRECTORY = 16 * 1024 * 1024  # oxenstored answers a directory of any size in one message
 _MAX_EVENTS = 65536
 _LIMITS = {DIRECTORY: _MAX_DIRECTORY, WATCH_EVENT: PAYLOAD_MAX + REL_PATH_MAX}
@@ -259,6 +261,11 @@ class Channel:
                     rest = rest[count:]
                     deadline = time.monotonic() + self.timeout
                     continue
+                if not self._device:
+                    time.sleep(_NAP)  # as in _receive
+                    if self._take() and self._understand(batch):
+                        deadline = time.monotonic() + self.timeout
+                        continue
                 waiting = deadline - time.monotonic()
                 if waiting <= 0:
                     raise self._late(batch.waiting())
@@ -278,9 +285,15 @@ class Channel:
         """Wait for more bytes, until the deadline.
 
         On a socket the kernel is asked for as many bytes as the answers still due must have at least: a few
-        wake-ups a batch instead of one an answer.
+        wake-ups a batch instead of one an answer. Where many are due they are fetched after a nap: whoever
+        waits is woken for each of xenstored's small writes, two an answer, which costs it more than the
+        answer itself.
         """
-        if self._sock is None or not self._patient:
+        if batch.left > _MANY:
+            time.sleep(_NAP)
+            if self._take():
+                return
+        if self._sock is None or not self._patient or batch.left > _MANY:
             self._receive_some(batch)
             return
         if batch.left > _FEW:
@@ -322,7 +335,7 @@ class Channel:
 
     def _take(self) -> bool:
         """Take in what has arrived, without waiting; false where nothing has. End of file raises OSError."""
-        self._make_room(max(_CHUNK // 2, self._missing))
+        self._make_room(max(_CHUNK, self._missing))
         room = self._view[self._end :]
         try:
             if self._sock is not None:
@@ -377,6 +390,8 @@ class Channel:
         return batch.left < left
 
     def _refusal(self, batch: _Batch, request: Request, payload: bytes) -> StoreError:
+        if payload == b"ENOENT\0":  # what nearly every refusal is
+            return StoreError(NAMES[request.op], request.path, "ENOENT")
         code = payload.rstrip(b"\0")
         if not _error_code.fullmatch(code):
             raise self._astray(batch, "an error that cannot be read")

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from ._layout import DEVICE_KIND, Branch, backend_domid, number
 from ._snapshot import (
@@ -121,8 +122,16 @@ def _names(reply: bytes | StoreError) -> list[str]:
 
 def _perms(reply: bytes | StoreError) -> tuple[str, ...] | None:
     """A GET_PERMS' answer."""
-    text = _text(reply)
-    return None if text is None else tuple(entry for entry in text.split("\0") if entry)
+    if isinstance(reply, bytes):
+        return _entries(reply)
+    _text(reply)  # raises where it is not just missing
+    return None
+
+
+@lru_cache(maxsize=256)
+def _entries(payload: bytes) -> tuple[str, ...]:
+    """The entries of a permission list; a disk's nodes have two or three different ones."""
+    return tuple(entry for entry in payload.decode("latin-1").split("\0") if entry)
 
 
 def _numbered(names: Iterable[str]) -> list[int]:
