@@ -217,6 +217,7 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
+        self.came = False
         self._held = self._pending = False
 
     def __enter__(self) -> Interrupts:
@@ -230,6 +231,7 @@ class Interrupts:
             signal.signal(number, signal.SIG_DFL)
 
     def _interrupt(self, _number: int, _frame: object) -> None:
+        self.came = True
         if not self._held:
             self._held = True  # a second one does not disturb the clearing away
             raise KeyboardInterrupt
@@ -285,13 +287,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.readme:
         update()
         return 0
+    interrupts = Interrupts()
     try:
-        with Interrupts() as interrupts:
+        with interrupts:
             tour(args.keep, interrupts)
-    except KeyboardInterrupt:
-        print("\ndemo: interrupted; the lab host is gone", file=sys.stderr)
-        return 130
-    except (LabError, DemoError, OSError) as error:
+    except (KeyboardInterrupt, Exception) as error:
+        if interrupts.came:  # whatever it broke off in may have had other words for it
+            print("\ndemo: interrupted; the lab host is gone", file=sys.stderr)
+            return 130
+        if not isinstance(error, (LabError, DemoError, OSError)):
+            raise
         print(f"demo: {error}", file=sys.stderr)
         return 1
     return 0
