@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils import _disk
+from ansible_collections.xen.virtio.plugins.module_utils._apply import apply
 from ansible_collections.xen.virtio.plugins.module_utils._disk import DiskError, Result
 from ansible_collections.xen.virtio.plugins.module_utils._snapshot import ResolveError
 from ansible_collections.xen.virtio.plugins.module_utils._store import Store, StoreError, write
@@ -231,13 +232,12 @@ def test_a_store_with_thousands_of_children(lab_any: LabHost, domd: int, domu: i
 @contextlib.contextmanager
 def before_the_first_step(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> Iterator[None]:
     """Do something once, between a call's plan and its first write."""
-    real = _disk.apply
     left = [act]
 
     def late(*arguments: Any) -> list[str]:
         if left:
             left.pop()()
-        return real(*arguments)
+        return apply(*arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(_disk, "apply", late)

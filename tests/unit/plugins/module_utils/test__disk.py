@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -49,7 +50,7 @@ def store() -> MemoryStore:
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody sleeps between two plans."""
-    monkeypatch.setattr(_disk.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
     monkeypatch.setattr(_apply, "CLOSE_TIMEOUT", 0)
 
 
@@ -66,7 +67,12 @@ def shown(result: Result) -> list[tuple[str, str, str]]:
 
 def at(transaction: int, act: Callable[[], object]) -> Callable[[int], None]:
     """Do something before one transaction."""
-    return lambda number: act() if number == transaction else None  # type: ignore[func-returns-value]
+
+    def before(number: int) -> None:
+        if number == transaction:
+            act()
+
+    return before
 
 
 def fail() -> None:

@@ -124,7 +124,7 @@ def test_one_disk(
     ],
 )  # fmt: skip
 def test_which_disks_go(
-    options: dict[str, bool], disks: list[Any], expected: dict[str, str], found: list[str]
+    options: dict[str, Any], disks: list[Any], expected: dict[str, str], found: list[str]
 ) -> None:
     snapshot = host(attached(), attached(devid=51728, slot=1, state="2"))
     more = {key: options.pop(key) for key in ("exclusive",) if key in options}
@@ -200,7 +200,7 @@ def test_places(live: list[LiveDisk], wishes: list[Any], irqs: list[int]) -> Non
         (["xvda"], {"absent": True, "hotplug": True}, "removing xvda of byxl"),
     ],
 )
-def test_a_guest_of_xl_is_refused(wish: list[Any], options: dict[str, bool], said: str) -> None:
+def test_a_guest_of_xl_is_refused(wish: list[Any], options: dict[str, Any], said: str) -> None:
     plan = planned(host(attached(6)), guest("byxl", *wish), **options)
     assert codes(plan.findings) == ["made-by-xl"]
     assert said in plan.findings[0].message

@@ -71,8 +71,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
         major, minor, _files = DEVICES[path]
         return SimpleNamespace(st_mode=stat.S_IFBLK, st_rdev=os.makedev(major, minor), st_dev=0, st_ino=0)
 
-    monkeypatch.setattr(_storage.os, "stat", status)
-    monkeypatch.setattr(_storage.os.path, "exists", lambda path: path in files)
+    monkeypatch.setattr(os, "stat", status)
+    monkeypatch.setattr(os.path, "exists", lambda path: path in files)
     monkeypatch.setattr(_storage, "_line", files.get)
     monkeypatch.setattr(
         _storage,
