@@ -13,8 +13,8 @@ import errno
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
-from typing import NamedTuple, Union
+from functools import lru_cache, partial
+from typing import Callable, NamedTuple, Union
 
 from ._wire import ABS_PATH_MAX, OPS, PAYLOAD_MAX, REL_PATH_MAX
 
@@ -146,6 +146,9 @@ class Request(NamedTuple):
 
 Answer = Union[bytes, StoreError]
 
+#: A Request out of its three parts, in half the time of a call of the class: a host has thousands.
+_request: Callable[[tuple[int, bytes, str]], Request] = partial(tuple.__new__, Request)
+
 
 def _remedy(operation: str, code: str) -> str:
     if code == "ENOENT" and operation == "SET_PERMS":
@@ -231,17 +234,17 @@ def _sized(op: int, payload: bytes, path: str) -> Request:
 
 def read(path: str) -> Request:
     """Ask for the value of a node."""
-    return Request(READ, check_path(path, "READ") + b"\0", path)
+    return _request((READ, check_path(path, "READ") + b"\0", path))
 
 
 def directory(path: str) -> Request:
     """Ask for the names of a node's children (E2BIG for large ones on C xenstored: use ``list``)."""
-    return Request(DIRECTORY, check_path(path, "DIRECTORY") + b"\0", path)
+    return _request((DIRECTORY, check_path(path, "DIRECTORY") + b"\0", path))
 
 
 def get_perms(path: str) -> Request:
     """Ask for the permissions of a node."""
-    return Request(GET_PERMS, check_path(path, "GET_PERMS") + b"\0", path)
+    return _request((GET_PERMS, check_path(path, "GET_PERMS") + b"\0", path))
 
 
 def write(path: str, value: bytes) -> Request:
@@ -249,7 +252,7 @@ def write(path: str, value: bytes) -> Request:
     payload = check_path(path, "WRITE") + b"\0" + value
     if len(payload) > PAYLOAD_MAX:
         return _sized(WRITE, payload, path)
-    return Request(WRITE, payload, path)
+    return _request((WRITE, payload, path))
 
 
 @lru_cache(maxsize=512)
@@ -268,7 +271,7 @@ def write_children(top: str, values: Mapping[str, bytes]) -> list[Request]:
         if child is None or len(path) > REL_PATH_MAX or len(path) + len(value) >= PAYLOAD_MAX:
             found.append(write(path, value))
         else:
-            found.append(Request(WRITE, raw + child + value, path))
+            found.append(_request((WRITE, raw + child + value, path)))
     return found
 
 
@@ -280,20 +283,20 @@ def read_children(top: str, names: Iterable[str], *, perms: bool = False) -> lis
         path = f"{top}/{name}"
         child = _child(name)
         payload = raw + child if child and len(path) <= REL_PATH_MAX else read(path).payload
-        found.append(Request(READ, payload, path))
+        found.append(_request((READ, payload, path)))
         if perms:
-            found.append(Request(GET_PERMS, payload, path))
+            found.append(_request((GET_PERMS, payload, path)))
     return found
 
 
 def mkdir(path: str) -> Request:
     """Create a node with an empty value, and its parents; an existing node is left as it is."""
-    return Request(MKDIR, check_path(path, "MKDIR") + b"\0", path)
+    return _request((MKDIR, check_path(path, "MKDIR") + b"\0", path))
 
 
 def rm(path: str) -> Request:
     """Remove a node and all below it."""
-    return Request(RM, check_path(path, "RM") + b"\0", path)
+    return _request((RM, check_path(path, "RM") + b"\0", path))
 
 
 def set_perms(path: str, perms: Sequence[str]) -> Request:

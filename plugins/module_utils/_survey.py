@@ -431,23 +431,26 @@ def branches(store: Store, wanted: list[tuple[str, bool]]) -> list[Branch | None
         if perms_too:
             requests.append(get_perms(path))
         requests += read_children(path, children, perms=perms_too)
-    replies = iter(store.call(requests))
+    replies = store.call(requests)
     found: list[Branch | None] = []
+    at = 0
     for (_path, perms_too), shape in zip(wanted, shapes):
         if shape is None:
             found.append(None)
             continue
-        own = _perms(next(replies)) if perms_too else None
-        nodes: dict[str, str] = {}
+        own = _perms(replies[at]) if perms_too else None
+        step = 2 if perms_too else 1
+        at += step - 1
+        end = at + step * len(shape)
+        values = [_text(reply) for reply in replies[at:end:step]]
+        nodes = {name: value for name, value in zip(shape, values) if value is not None}
         node_perms: dict[str, tuple[str, ...]] = {}
-        for child in shape:
-            value = _text(next(replies))
-            perms = _perms(next(replies)) if perms_too else None
-            if value is None:
-                continue
-            nodes[child] = value
-            if perms is not None:
-                node_perms[child] = perms
+        if perms_too:
+            owners = zip(shape, values, map(_perms, replies[at + 1 : end : step]))
+            node_perms = {
+                name: perms for name, value, perms in owners if value is not None and perms is not None
+            }
+        at = end
         found.append(Branch(own, nodes, node_perms))
     return found
 

@@ -32,6 +32,7 @@ def benchmarks(quick: bool) -> dict[str, Callable[[], Iterator[Figure]]]:
         "provision-o": lambda: disks.provisioning("o", sizes, repetitions),
         "unchanged": lambda: disks.unchanged(most, repetitions),
         "task": lambda: playbook.tasks(min(most, 100), 3 if quick else 7),
+        "loops": lambda: playbook.loops(10 if quick else 100),
         "memory": lambda: memory.memory(most),
     }
 

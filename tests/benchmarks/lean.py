@@ -112,10 +112,14 @@ def _steps(
 
 
 def _with_starts(steps: list[list[tuple[int, bytes, int]]]) -> list[list[tuple[int, bytes, int]]]:
-    """Move a lone start into the send before it."""
+    """Begin each transaction but the first in the send that ends the one before.
+
+    The first has to wait: what there is to write is known only once all has been read.
+    """
     found: list[list[tuple[int, bytes, int]]] = []
     for step in steps:
-        if found and len(step) == 1 and step[0][0] == TRANSACTION_START:
+        alone = len(step) == 1 and step[0][0] == TRANSACTION_START
+        if alone and found and found[-1][-1][0] == TRANSACTION_END:
             found[-1] += step
         else:
             found.append(step)
