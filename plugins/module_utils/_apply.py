@@ -30,7 +30,7 @@ from ._layout import (
     permissions,
     record_path,
 )
-from ._plan import Remove, Repair, Step, Write, XlAttach, XlDetach
+from ._plan import Close, Remove, Repair, Step, Write, XlAttach, XlDetach
 from ._snapshot import Domain, LiveDisk, Snapshot
 from ._store import (
     Request,
@@ -200,10 +200,16 @@ def apply(
     """
     guests = Guests(snapshot)
     warnings: list[str] = []
+    closing: list[LiveDisk] = []
     listed = list(steps)
     with store.series() if _swift(listed) else nullcontext():
         for step in listed:
-            warnings += _carry_out(step, guests, store, xl)
+            if closing and not isinstance(step, Close):
+                warnings += _let_go(closing, store)
+                closing = []
+            _carry_out(step, guests, store, xl)
+            if isinstance(step, Close):
+                closing.append(step.live)
             done(step)
     return warnings
 
@@ -213,18 +219,19 @@ def _swift(steps: list[Step]) -> bool:
     return len(steps) > 1 and all(isinstance(step, (Write, Repair)) for step in steps)
 
 
-def _carry_out(step: Step, guests: Guests, store: Store, xl: Xl) -> list[str]:
+def _carry_out(step: Step, guests: Guests, store: Store, xl: Xl) -> None:
     if isinstance(step, Write):
         _write(step, guests, store)
     elif isinstance(step, Repair):
         _repair(step, guests, store)
+    elif isinstance(step, Close):
+        _close(step.live, guests, store)
     elif isinstance(step, Remove):
-        return _remove(step, guests, store)
+        _remove(step, guests, store)
     elif isinstance(step, XlAttach):
         xl.block_attach(step.domid, step.spec)
     elif isinstance(step, XlDetach):
         xl.block_detach(step.domid, step.devid)
-    return []
 
 
 # --- the ground a step stands on -----------------------------------------------------------------------
@@ -367,45 +374,42 @@ def _repair(step: Repair, guests: Guests, store: Store) -> None:
     guests.written(disk.domid, disk.devid, disk.irq)
 
 
-def _remove(step: Remove, guests: Guests, store: Store) -> list[str]:
-    live = step.live
-    warnings: list[str] = []
-    ground = guests.ground(live.domid, live.devid, live)
-    if step.orderly:
-        _close(live, ground, store)
-        if live.frontend is not None:
-            guests.closed(live.domid, live.devid)
-        if not _let_go(live, store):
-            warnings.append(
-                f"disk {live.devid} of domain {live.domid}: its backend did not close it within "
-                f"{CLOSE_TIMEOUT:g} s; its nodes were removed all the same, as libxl does"
-            )
-        ground = guests.ground(live.domid, live.devid, None)
-    _clear(live, ground, store)
-    guests.removed(live.domid, live.devid)
-    return warnings
-
-
-def _close(live: LiveDisk, ground: Ground, store: Store) -> None:
-    """Ask the backend to let go, as libxl does: no frontend, online 0, state closing."""
+def _close(live: LiveDisk, guests: Guests, store: Store) -> None:
+    """Ask the backends to let go, as libxl does: no frontend, online 0, state closing."""
     changes = [rm(frontend_path(live.domid, live.devid))]
-    for backend in live.backends:
-        at = backend_path(backend, live.domid, live.devid)
-        changes += [write(f"{at}/online", b"0"), write(f"{at}/state", STATE_CLOSING.encode())]
-    _transact(store, ground, changes)
+    for backend, branch in live.backends.items():
+        if branch.nodes.get("state") != STATE_CLOSED:
+            at = backend_path(backend, live.domid, live.devid)
+            changes += [write(f"{at}/online", b"0"), write(f"{at}/state", STATE_CLOSING.encode())]
+    _transact(store, guests.ground(live.domid, live.devid, live), changes)
+    guests.closed(live.domid, live.devid)
 
 
-def _let_go(live: LiveDisk, store: Store) -> bool:
-    """Wait until every backend has closed the disk or removed its directory."""
-    requests = [read(f"{backend_path(backend, live.domid, live.devid)}/state") for backend in live.backends]
+def _let_go(closing: list[LiveDisk], store: Store) -> list[str]:
+    """Wait until all backends have closed their disks or removed the directories; a warning for each that did not."""
+    keys = [(live, backend) for live in closing for backend in live.backends]
+    requests = [read(f"{backend_path(backend, live.domid, live.devid)}/state") for live, backend in keys]
     deadline = time.monotonic() + CLOSE_TIMEOUT
     while True:
         replies = store.call(requests)
-        if all(isinstance(reply, StoreError) or reply == STATE_CLOSED.encode() for reply in replies):
-            return True
-        if time.monotonic() >= deadline:
-            return False
+        held = [
+            key
+            for key, reply in zip(keys, replies)
+            if not isinstance(reply, StoreError) and reply != STATE_CLOSED.encode()
+        ]
+        if not held or time.monotonic() >= deadline:
+            return [
+                f"disk {live.devid} of domain {live.domid}: its backend, domain {backend}, did not close it within "
+                f"{CLOSE_TIMEOUT:g} s; its nodes were removed all the same, as libxl does"
+                for live, backend in held
+            ]
         time.sleep(_POLL)
+
+
+def _remove(step: Remove, guests: Guests, store: Store) -> None:
+    live = step.live
+    _clear(live, guests.ground(live.domid, live.devid, None if step.closed else live), store)
+    guests.removed(live.domid, live.devid)
 
 
 def _clear(live: LiveDisk, ground: Ground, store: Store) -> None:

@@ -13,6 +13,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from ._declaration import DeclarationError, parse_guests
@@ -69,8 +71,12 @@ def job_of(kept: dict[str, Any]) -> Job:
     )
 
 
-def apply_file(path: str) -> tuple[str | None, bool]:
+def apply_file(path: str, wait_until: float | None = None) -> tuple[str | None, bool]:
     """Apply one file.
+
+    Args:
+        path: of the kept declaration.
+        wait_until: moment (`time.monotonic`) until which its disks may take to be attached; None does not wait.
 
     Returns:
         What is wrong, for the journal (None where all is as declared), and whether waiting may heal it.
@@ -80,6 +86,10 @@ def apply_file(path: str) -> tuple[str | None, bool]:
         job = job_of(kept)
     except (OSError, *_WRONG) as error:
         return str(error), False
+    if wait_until is None or not job.wait:
+        job = replace(job, wait=False)
+    else:
+        job = replace(job, wait_timeout=max(0.0, min(job.wait_timeout, wait_until - time.monotonic())))
     name = kept["guest"].get("domain")
     try:
         with Store(kept.get("store"), timeout=float(kept.get("timeout", 10))) as store:
@@ -88,7 +98,8 @@ def apply_file(path: str) -> tuple[str | None, bool]:
         return f"{name}: {error}", True
     except _WRONG as error:
         return f"{name}: {error}", False
-    _say(f"{name}: {result.failed or result.msg}")
+    if result.changed or result.failed is not None:
+        _say(f"{name}: {result.failed or result.msg}")
     return None if result.failed is None else f"{name}: {result.failed}", False
 
 
@@ -108,8 +119,24 @@ def main(arguments: list[str]) -> int:
         names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
     except FileNotFoundError:
         names = []
-    waiting = [os.path.join(folder, name) for name in names]
     failed = 0
+    written = []
+    for path, wrong in _write_all([os.path.join(folder, name) for name in names], deadline):
+        if wrong is None:
+            written.append(path)
+        else:
+            failed += 1
+            _say(f"FAILED {wrong}")
+    for path in written:  # every disk is there before the first one is waited for
+        wrong, _may_heal = apply_file(path, max(deadline, time.monotonic()))
+        if wrong is not None:
+            failed += 1
+            _say(f"FAILED {wrong}")
+    return 1 if failed else 0
+
+
+def _write_all(waiting: list[str], deadline: float) -> Iterator[tuple[str, str | None]]:
+    """Apply files, each as soon as its domains are there; with every file what is wrong, None where nothing is."""
     while waiting:
         early = []
         last = time.monotonic() >= deadline
@@ -117,10 +144,8 @@ def main(arguments: list[str]) -> int:
             wrong, may_heal = apply_file(path)
             if wrong is not None and may_heal and not last:
                 early.append(path)  # a guest that is late, or never comes, keeps no other waiting
-            elif wrong is not None:
-                failed += 1
-                _say(f"FAILED {wrong}")
+            else:
+                yield path, wrong
         waiting = early
         if waiting:
             time.sleep(_PAUSE)
-    return 1 if failed else 0

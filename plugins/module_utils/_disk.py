@@ -23,6 +23,7 @@ from ._plan import (
     NOBODY,
     REMOVED,
     UNCHANGED,
+    Close,
     DiskPlan,
     GuestPlan,
     Options,
@@ -266,6 +267,8 @@ def _trace(step: Step) -> tuple[tuple[int, int], str]:
         return step.disk.key, ADDED if step.live is None else CHANGED
     if isinstance(step, Repair):
         return step.disk.key, CHANGED
+    if isinstance(step, Close):
+        return (step.live.domid, step.live.devid), CHANGED
     if isinstance(step, Remove):
         return (step.live.domid, step.live.devid), REMOVED
     if isinstance(step, XlDetach):

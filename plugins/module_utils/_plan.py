@@ -69,11 +69,18 @@ class Repair:
 
 
 @dataclass(frozen=True)
+class Close:
+    """Ask the backends of a disk in use to let go of it; a `Remove` of the same disk follows."""
+
+    live: LiveDisk
+
+
+@dataclass(frozen=True)
 class Remove:
     """Take a disk away: all its trees and the directories that stay empty."""
 
     live: LiveDisk
-    orderly: bool  #: the backend holds it: let it close first
+    closed: bool = False  #: a `Close` came before: its backends have moved on
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ class XlDetach:
     devid: int
 
 
-Step = Union[Write, Repair, Remove, XlAttach, XlDetach]
+Step = Union[Write, Repair, Close, Remove, XlAttach, XlDetach]
 
 
 @dataclass
@@ -139,8 +146,13 @@ class Plan:
 
     @property
     def steps(self) -> list[Step]:
-        """All steps in the order in which they are carried out."""
-        return [step for guest in self.guests for disk in _ordered(guest.disks) for step in disk.steps]
+        """All steps in the order in which they are carried out.
+
+        What is to close comes first, so that all backends are waited for together.
+        """
+        steps = [step for guest in self.guests for disk in _ordered(guest.disks) for step in disk.steps]
+        closing = [step for step in steps if isinstance(step, Close)]
+        return [*closing, *(step for step in steps if not isinstance(step, Close))]
 
 
 def _ordered(disks: Iterable[DiskPlan]) -> list[DiskPlan]:
@@ -270,12 +282,12 @@ def _plan_gone(guest: GuestPlan, declaration: GuestDeclaration, snapshot: Snapsh
         wanted = None
     for number, live in sorted(snapshot.disks_of(guest.domain.domid).items()):
         if wanted is None or number in wanted:
-            _remove(guest, live, declared=False, orderly=False)
+            _remove(guest, live, declared=False, in_use=False)
 
 
-def _remove(guest: GuestPlan, live: LiveDisk, *, declared: bool, orderly: bool) -> DiskPlan:
+def _remove(guest: GuestPlan, live: LiveDisk, *, declared: bool, in_use: bool) -> DiskPlan:
     disk = DiskPlan(vdev_of(live), live.devid, REMOVED, live=live, declared=declared)
-    disk.steps.append(Remove(live, orderly))
+    disk.steps += [Close(live), Remove(live, closed=True)] if in_use else [Remove(live)]
     guest.disks.append(disk)
     return disk
 
@@ -374,7 +386,7 @@ class _Guest:
     # --- virtio ---------------------------------------------------------------------------------------
 
     def _remove(self, live: LiveDisk, *, declared: bool) -> None:
-        disk = _remove(self.guest, live, declared=declared, orderly=live.in_use)
+        disk = _remove(self.guest, live, declared=declared, in_use=live.in_use)
         if self.domain.made_by_xl:
             self._refuse_xl(disk.vdev, "removing")
         elif live.in_use and not self.options.hotplug:
@@ -419,7 +431,7 @@ class _Guest:
             disk.steps.append(Repair(wanted, self.schema, live, disk.differences))
             return
         if live.in_use:
-            disk.steps.append(Remove(live, orderly=True))
+            disk.steps += [Close(live), Remove(live, closed=True)]
             if not self.options.hotplug:
                 self._refuse_in_use(disk.vdev, live, _changes(disk.differences))
         disk.steps.append(Write(wanted, self.schema, live, self._parents(backend)))

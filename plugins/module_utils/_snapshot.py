@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from ._layout import BACKEND, FRONTEND, RECORD, STATE_INITIALISING, Branch
+from ._layout import BACKEND, FRONTEND, RECORD, STATE_CLOSED, STATE_INITIALISING, Branch
 
 MADE_BY_XL, MADE_ELSEWHERE, MAKER_UNKNOWN = "xl", "other", "unknown"
 
@@ -117,10 +117,9 @@ class LiveDisk:
 
     @property
     def in_use(self) -> bool:
-        """Whether any backend has taken the disk up: a state other than the first."""
-        return any(
-            branch.nodes.get("state") not in (None, STATE_INITIALISING) for branch in self.backends.values()
-        )
+        """Whether any backend has taken the disk up and not closed it again."""
+        idle = (None, STATE_INITIALISING, STATE_CLOSED)
+        return any(branch.nodes.get("state") not in idle for branch in self.backends.values())
 
     @property
     def invented(self) -> bool:

@@ -139,7 +139,7 @@ def test_a_guest_of_xl_is_left_to_xl(host: Host, tmp_path: Path) -> None:
     assert not same["failed"], same
     assert not same["changed"]
     before = host.lab.ls("/")
-    refusals = {
+    refusals: dict[str, dict[str, Any]] = {
         "adding": {"disks": [declared, disk("xvdb", str(image), backend=0, access="ro", shared=True)]},
         "changing": {"disks": [{**declared, "access": "ro"}]},
         "removing": {"disks": ["xvda"], "state": "absent"},

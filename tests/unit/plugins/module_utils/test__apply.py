@@ -18,7 +18,7 @@ from ansible_collections.xen.virtio.plugins.module_utils._layout import (
     paths,
     permissions,
 )
-from ansible_collections.xen.virtio.plugins.module_utils._plan import Remove, Repair, Step, Write
+from ansible_collections.xen.virtio.plugins.module_utils._plan import Close, Remove, Repair, Step, Write
 from ansible_collections.xen.virtio.plugins.module_utils._snapshot import Snapshot
 from ansible_collections.xen.virtio.plugins.module_utils._survey import Scope, survey
 from ansible_collections.xen.virtio.plugins.module_utils._wire import OPS
@@ -137,16 +137,17 @@ def test_a_repair_makes_no_half_frontend(store: MemoryStore) -> None:
 # --- removal -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("state", "orderly", "warned"), [("1", False, 0), ("2", True, 1), ("6", True, 1)])
+@pytest.mark.parametrize(("state", "closing", "warned"), [("1", False, 0), ("2", True, 1), ("6", False, 0)])
 def test_a_removal_leaves_nothing(
-    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, state: str, orderly: bool, warned: int
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, state: str, closing: bool, warned: int
 ) -> None:
     monkeypatch.setattr(_apply, "CLOSE_TIMEOUT", 0)
     before = dict(store.tree)
     carry_out(store, Write(DISK, NEWEST_SCHEMA, None), Write(NEXT, NEWEST_SCHEMA, None))
     store.put(f"{AT['backend']}/state", state.encode())
     live = look(store).disks
-    warnings = carry_out(store, Remove(live[DISK.key], orderly), Remove(live[NEXT.key], False))
+    steps = [Close(live[DISK.key])] if closing else []
+    warnings = carry_out(store, *steps, Remove(live[DISK.key], closed=closing), Remove(live[NEXT.key]))
     assert len(warnings) == warned
     left = {path for path in store.tree if path not in before}
     assert left <= {"/libxl", "/local/domain/3/device"}
@@ -156,7 +157,7 @@ def test_a_removal_spares_other_disks_and_strangers(store: MemoryStore) -> None:
     carry_out(store, Write(DISK, NEWEST_SCHEMA, None), Write(NEXT, NEWEST_SCHEMA, None))
     kept = below(store, *paths(NEXT).values())
     store.put("/local/domain/1/backend/vbd/3/1/state", b"4")
-    carry_out(store, Remove(look(store).disks[DISK.key], orderly=False))
+    carry_out(store, Remove(look(store).disks[DISK.key]))
     assert below(store, *paths(NEXT).values()) == kept
     assert below(store, *AT.values()) == {}
     assert store.tree["/local/domain/1/backend/vbd/3/1/state"][0] == b"4"

@@ -50,14 +50,18 @@ def test_options_are_those_of_the_task(tmp_path: Path) -> None:
 
 
 class Runs:
-    """Stands in for a host: what each guest's call ends in, one entry a try."""
+    """Stands in for a host: what each guest's call ends in, one entry a try; a call that waits is a capital."""
 
     def __init__(self, **outcomes: list[Result | Exception]) -> None:
         self.outcomes = outcomes
+        self.waits: dict[str, Result] = {}
         self.order: list[str] = []
 
     def __call__(self, job: Job, _store: object, _xl: object) -> Result:
         name = job.declarations[0].domain
+        if job.wait:
+            self.order.append(name.upper())
+            return self.waits.get(name, Result(msg="attached"))
         self.order.append(name)
         outcome = self.outcomes[name].pop(0)
         if isinstance(outcome, Exception):
@@ -77,17 +81,17 @@ class NoStore:
 
 
 LATE = UnknownDomainError("not yet")
-DONE = Result(msg="1 disks")
+DONE = Result(changed=True, msg="1 disks")
 
 
 @pytest.mark.parametrize(
     ("outcomes", "order", "code", "said"),
     [
-        ({"a": [DONE], "b": [DONE]}, "ab", 0, "a: 1 disks\nb: 1 disks\n"),
-        ({"a": [LATE, LATE, DONE], "b": [DONE]}, "abaa", 0, "b: 1 disks\na: 1 disks\n"),
-        ({"a": [PlanError("no")], "b": [DONE]}, "ab", 1, "FAILED a: no\nb: 1 disks\n"),
-        ({"a": [Result(failed="not up")], "b": [DONE]}, "ab", 1, "FAILED a: not up\n"),
-        ({"a": [LATE, PlanError("no")], "b": [LATE, DONE]}, "abab", 1, "FAILED a: no\nb: 1 disks\n"),
+        ({"a": [DONE], "b": [DONE]}, "abAB", 0, "a: 1 disks\nb: 1 disks\n"),
+        ({"a": [LATE, LATE, DONE], "b": [DONE]}, "abaaBA", 0, "b: 1 disks\na: 1 disks\n"),
+        ({"a": [PlanError("no")], "b": [DONE]}, "abB", 1, "FAILED a: no\nb: 1 disks\n"),
+        ({"a": [Result(failed="refused")], "b": [DONE]}, "abB", 1, "FAILED a: refused\n"),
+        ({"a": [LATE, PlanError("no")], "b": [LATE, DONE]}, "ababB", 1, "FAILED a: no\nb: 1 disks\n"),
     ],
 )
 def test_late_guests_keep_no_other_waiting(
@@ -108,6 +112,20 @@ def test_late_guests_keep_no_other_waiting(
     assert main([str(tmp_path), "60"]) == code
     assert "".join(runs.order) == order
     assert said in capsys.readouterr().out
+
+
+def test_every_disk_is_written_before_one_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "abc":
+        keep(tmp_path, name)
+    runs = Runs(a=[DONE], b=[DONE], c=[DONE])
+    runs.waits["b"] = Result(failed="not attached")
+    monkeypatch.setattr(_boot, "run", runs)
+    monkeypatch.setattr(_boot, "Store", NoStore)
+    assert main([str(tmp_path), "60"]) == 1
+    assert "".join(runs.order) == "abcABC"
+    assert "FAILED b: not attached" in capsys.readouterr().out
 
 
 def test_one_that_never_comes_fails_at_the_end(

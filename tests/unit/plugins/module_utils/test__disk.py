@@ -121,6 +121,20 @@ def test_a_removal_that_stops_half_way(store: MemoryStore) -> None:
     assert [action for _vdev, action, _health in shown(stopped)] == ["removed", "removed", "unchanged"]
 
 
+def test_a_removal_that_stops_between_closing_and_removing_is_told(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_apply, "CLOSE_TIMEOUT", 0)
+    call(store, THREE)
+    store.put("/local/domain/1/backend/virtio_disk/3/51712/state", b"2")
+    store.before = at(4, fail)
+    stopped = call(store, guest("domu1", "xvda"), absent=True, hotplug=True)
+    assert "stopped half-way" in str(stopped.failed)
+    assert (stopped.changed, shown(stopped)[0][1]) == (True, "changed")
+    store.before = lambda _transactions: None
+    assert shown(call(store, guest("domu1", "xvda"), absent=True, hotplug=True))[0][1] == "removed"
+
+
 def test_overtaken_in_the_middle_is_planned_anew_and_told_as_one(store: MemoryStore) -> None:
     store.before = at(1, lambda: call(MemoryView(store), guest("domu1", disk("xvdp", "/dev/p"))))
     done = call(store, THREE)

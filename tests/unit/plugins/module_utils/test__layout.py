@@ -97,16 +97,16 @@ DISK = Attachment(3, 1, 51712, "xvda", "/dev/a", readonly=False, base=0x2000000,
 
 
 @pytest.mark.parametrize(
-    ("schema", "options", "count"),
+    ("schema", "direct_io_safe", "count"),
     [
-        (Schema(), {}, 18),  # with the directory itself
-        (SCHEMA_417, {}, 17),
-        (Schema(), {"direct_io_safe": True}, 19),
-        (Schema("virtio_disk", specification=False, grant_usage=False), {}, 15),
+        (Schema(), False, 18),  # with the directory itself
+        (SCHEMA_417, False, 17),
+        (Schema(), True, 19),
+        (Schema("virtio_disk", specification=False, grant_usage=False), False, 15),
     ],
 )
-def test_how_many_nodes_a_backend_holds(schema: Schema, options: dict[str, bool], count: int) -> None:
-    found = nodes(replace(DISK, **options), schema)
+def test_how_many_nodes_a_backend_holds(schema: Schema, direct_io_safe: bool, count: int) -> None:
+    found = nodes(replace(DISK, direct_io_safe=direct_io_safe), schema)
     assert len(found[BACKEND]) + 1 == count
     assert len(found[FRONTEND]) + 1 == 7
     assert len(found[RECORD]) + 1 == count + 1

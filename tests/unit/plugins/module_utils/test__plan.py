@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils._layout import Branch, Schema
 from ansible_collections.xen.virtio.plugins.module_utils._plan import (
+    Close,
     PlanError,
     Remove,
     Repair,
@@ -80,18 +81,18 @@ def kinds(steps: list[Step]) -> list[type]:
         (attached(state="2"), SAME, "unchanged", [], []),
         (attached(state="6"), SAME, "unchanged", [], []),
         (attached(), disk(), "changed", [Write], []),
-        (attached(state="2"), disk(), "changed", [Remove, Write], ["in-use"]),
-        (attached(state="2"), {**SAME, "access": "ro"}, "changed", [Remove, Write], ["in-use"]),
-        (attached(state="2"), {**SAME, "backend": "DomE"}, "changed", [Remove, Write], ["in-use"]),
+        (attached(state="2"), disk(), "changed", [Close, Remove, Write], ["in-use"]),
+        (attached(state="2"), {**SAME, "access": "ro"}, "changed", [Close, Remove, Write], ["in-use"]),
+        (attached(state="2"), {**SAME, "backend": "DomE"}, "changed", [Close, Remove, Write], ["in-use"]),
         (attached(), {**SAME, "backend": "DomE"}, "changed", [Write], []),
         # the record has this very disk: what differs elsewhere is mended, in use or not
         (edited(attached(state="2"), "backend", params="/x"), SAME, "changed", [Repair], []),
         (edited(attached(state="2"), "frontend", backend="/x"), SAME, "changed", [Repair], []),
         (edited(attached(state="2"), "record", params="/x"), SAME, "changed", [Repair], []),
         (replace(attached(state="2"), record=None), SAME, "changed", [Repair], []),
-        (replace(attached(state="2"), frontend=None), SAME, "changed", [Remove, Write], ["in-use"]),
+        (replace(attached(state="2"), frontend=None), SAME, "changed", [Close, Remove, Write], ["in-use"]),
         (replace(attached(state="2"), backends={}), SAME, "changed", [Write], []),
-        (edited(attached(state="6"), "backend", params="/x"), SAME, "changed", [Remove, Write], ["in-use"]),
+        (edited(attached(state="6"), "backend", params="/x"), SAME, "changed", [Write], []),
         (edited(attached(), "backend", state=None), SAME, "changed", [Write], []),
         (INVENTED, disk("xvdd"), "changed", [Write], []),
     ],
@@ -295,7 +296,7 @@ def test_leftovers_of_a_dead_domain(entry: dict[str, Any], gone: list[str]) -> N
     plan = planned(host(attached(9, state="2")), entry, absent=True)
     assert [one.vdev for one in plan.guests[0].disks] == gone
     assert plan.findings == []
-    assert all(isinstance(step, Remove) and not step.orderly for step in plan.steps)
+    assert all(isinstance(step, Remove) and not step.closed for step in plan.steps)
 
 
 # --- words ---------------------------------------------------------------------------------------------
