@@ -17,7 +17,7 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ._request import (
@@ -45,10 +45,13 @@ from ._wire import (
     set_time_limit,
 )
 
-_ACKNOWLEDGED = {OPS[name] for name in ("WRITE", "MKDIR", "RM", "SET_PERMS", "TRANSACTION_END")}
 _HEADER = 16  # bytes of struct xsd_sockmsg
-# bytes that any answer has at least, an error too: a header, behind most of them "OK" with its NUL
-_LEAST = [_HEADER + 3 if op in _ACKNOWLEDGED else _HEADER for op in range(max(OPS.values()) + 1)]
+# bytes that any answer has at least, an error too: a header, and behind it "OK" with its NUL or one permission
+_SHORTEST: Mapping[str, int] = {
+    **dict.fromkeys(("WRITE", "MKDIR", "RM", "SET_PERMS", "TRANSACTION_END"), 3),
+    **{"GET_PERMS": 2, "TRANSACTION_START": 1, "IS_DOMAIN_INTRODUCED": 1},
+}
+_LEAST = [_HEADER + _SHORTEST.get(NAMES.get(op, ""), 0) for op in range(max(OPS.values()) + 1)]
 _RID_MASK = 0xFFFFFFFF
 _CHUNK = 32 * 1024  # bytes of answers asked of the kernel in one wait
 _FEW = 3  # answers for which waiting for all of them at once gains nothing
@@ -209,9 +212,11 @@ class Channel:
                 messages.append(pack(op, rid, within, len(payload)) + payload)
                 rid = (rid + 1) & _RID_MASK
         else:
-            for op, payload, _path in requests:
-                messages += (pack(op, rid, tx if op != TRANSACTION_START else 0, len(payload)), payload)
-                rid += 1
+            messages = [
+                pack(op, number, tx if op != TRANSACTION_START else 0, len(payload)) + payload
+                for number, (op, payload, _path) in enumerate(requests, rid)
+            ]
+            rid += len(messages)
         self._rid = rid
         try:
             if self._device:
@@ -236,9 +241,8 @@ class Channel:
         return batch.answers
 
     def _send_together(self, batch: _Batch, data: bytes) -> None:
-        assert self._sock is not None
         try:
-            sent = self._sock.send(data, socket.MSG_DONTWAIT)
+            sent = self._sock.send(data, socket.MSG_DONTWAIT) if self._sock is not None else 0
         except BlockingIOError:
             sent = 0
         if sent < len(data):
@@ -356,7 +360,7 @@ class Channel:
         requests, answers, base = batch.requests, batch.answers, batch.base
         due = len(answers)
         start, end = self._start, self._end
-        left, least = batch.left, batch.least
+        answered, least = 0, batch.least
         self._missing = _HEADER
         while end - start >= _HEADER:
             op, rid, _tx, size = unpack(buffer, start)
@@ -366,28 +370,30 @@ class Channel:
                 index = (rid - base) & _RID_MASK
                 if index >= due or answers[index] is not None:
                     raise self._astray(batch, f"an answer to a request that was not made (id {rid})")
-                asked = requests[index].op
-                if op not in (asked, ERROR):
+                asked = requests[index][0]
+                if op != asked and op != ERROR:  # noqa: PLR1714 - thousands of times
                     raise self._astray(batch, f"an answer of type {op} to {NAMES[asked]}")
             if size > PAYLOAD_MAX and size > _LIMITS.get(op, PAYLOAD_MAX):
                 raise self._astray(batch, f"a message of {size} bytes")
-            stop = start + _HEADER + size
+            body = start + _HEADER
+            stop = body + size
             if stop > end:
                 self._missing = stop - end
                 break
-            payload = bytes(buffer[start + _HEADER : stop])
+            payload = bytes(buffer[body:stop])
             start = stop
             if asked < 0:
                 self._keep_event(batch, payload)
                 continue
-            answers[index] = payload if op != ERROR else self._refusal(batch, requests[index], payload)
-            batch.left -= 1
+            answers[index] = payload if op == asked else self._refusal(batch, requests[index], payload)
+            answered += 1
             least -= _LEAST[asked]
         else:
             self._missing = _HEADER - (end - start)
         self._start = start
+        batch.left -= answered
         batch.least = least
-        return batch.left < left
+        return answered > 0
 
     def _refusal(self, batch: _Batch, request: Request, payload: bytes) -> StoreError:
         if payload == b"ENOENT\0":  # what nearly every refusal is

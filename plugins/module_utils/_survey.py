@@ -292,7 +292,8 @@ class Makers:
         try:
             path = os.path.join(self.folder, f"userdata-d.{domid}.{uuid}.libxl-json")
             with open(path, "rb", buffering=0) as file:
-                record = json.loads(file.readall().rstrip(b"\0"))  # libxl counts the end of the string
+                text = file.readall().decode().rstrip("\0")  # libxl counts the end of the string
+            record = json.loads(text)
             named = bool(record["c_info"].get("name")) if isinstance(record.get("c_info"), dict) else False
         except (OSError, ValueError, AttributeError, TypeError):
             return MAKER_UNKNOWN
@@ -533,6 +534,9 @@ def _limits(domids: list[int], answers: list[str]) -> dict[int, Quota]:
     return found
 
 
+_FIGURE = re.compile(r"^ *([a-z-]+) *: *(-?\d+)", re.MULTILINE)
+
+
 def _figures(table: str) -> dict[str, int]:
     """``name: figure …`` lines of the daemon's answer."""
-    return {name: int(figure) for name, figure in re.findall(r"(?m)^\s*([a-z-]+)\s*:\s*(-?\d+)", table)}
+    return {name: int(figure) for name, figure in _FIGURE.findall(table)}
