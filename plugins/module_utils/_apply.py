@@ -53,6 +53,9 @@ from ._xl import Xl
 #: (LIBXL_DESTROY_TIMEOUT, tools/libs/light/libxl_internal.h).
 CLOSE_TIMEOUT = 10.0
 _POLL = 0.05
+#: How often a transaction runs again when others wrote to the same nodes: a guest that keeps writing to its own
+#: frontend collides with us again and again, but not every time.
+_RETRIES = 40
 _IS_DOMAIN_INTRODUCED = OPS["IS_DOMAIN_INTRODUCED"]
 
 
@@ -273,7 +276,7 @@ def _transact(store: Store, ground: Ground, changes: list[Request]) -> None:
             raise Overtaken
         _check(replies[count:], changes)
 
-    store.transaction(work)
+    store.transaction(work, retries=_RETRIES)
 
 
 _RM = rm("/").op
@@ -452,4 +455,4 @@ def _clear(live: LiveDisk, ground: Ground, store: Store) -> None:
         if empty:
             _check(transaction.call(empty), empty)
 
-    store.transaction(work)
+    store.transaction(work, retries=_RETRIES)

@@ -178,7 +178,7 @@ class _Reader:
     def parameter(self, token: str, pos: int) -> int:
         """A token with "=" at ``pos``; returns where the next begins, -1 to stop."""
         text = self.text
-        key, _, value = token.partition("=")
+        key, _unused, value = token.partition("=")
         equals = pos + len(key)
         if key == "target":  # takes all that is left
             rest = text[equals + 1 :]

@@ -162,7 +162,7 @@ def _unsayable(spec: DiskSpec, dialect: Dialect) -> Iterator[tuple[str, str]]:
 
 def release_violations(spec: DiskSpec, dialect: Dialect) -> list[str]:
     """What ``spec`` says and ``dialect`` has no words for: one sentence an option, its name first."""
-    return [message for _, message in _unsayable(spec, dialect)]
+    return [message for _unused, message in _unsayable(spec, dialect)]
 
 
 def _in_words_of(spec: DiskSpec, dialect: Dialect) -> dict[str, Any]:

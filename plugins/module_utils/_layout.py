@@ -19,6 +19,8 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ._perms import same_perms
+
 RECORD, FRONTEND, BACKEND = "record", "frontend", "backend"
 #: The three trees, in the order in which libxl begins them.
 TREES = (RECORD, FRONTEND, BACKEND)
@@ -212,8 +214,10 @@ def differences(disk: Attachment, schema: Schema, live: dict[str, Branch | None]
             found.append(Difference(tree, "", "missing", "present", None))
             continue
         expected = perms[tree]
-        if branch.perms is not None and not same_permissions(branch.perms, expected):
-            found.append(Difference(tree, "", "permissions", ",".join(expected), ",".join(branch.perms)))
+        if branch.perms not in (None, expected) and not same_perms(branch.perms or (), expected):
+            found.append(
+                Difference(tree, "", "permissions", ",".join(expected), ",".join(branch.perms or ()))
+            )
         moving = MOVING[tree]
         for name, value in wanted.items():
             now = branch.nodes.get(name)
@@ -223,25 +227,9 @@ def differences(disk: Attachment, schema: Schema, live: dict[str, Branch | None]
             if now != value and name not in moving:
                 found.append(Difference(tree, name, "value", value, now))
             owned = branch.node_perms.get(name)
-            if owned is not None and owned != expected and not same_permissions(owned, expected):
+            if owned is not None and owned != expected and not same_perms(owned, expected):
                 found.append(Difference(tree, name, "permissions", ",".join(expected), ",".join(owned)))
     return found
-
-
-def same_permissions(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Whether two permission lists mean the same: owner and default first, then the others in any order.
-
-    An entry for the owner itself changes nothing (xenstored gives an owner every right), as in
-    ``n0,r0``, which libxl writes where dom0 is the backend.
-    """
-    if one == other:
-        return True
-    if not one or not other or one[0] != other[0]:
-        return False
-    owner = one[0][1:]
-    return {entry for entry in one[1:] if entry[1:] != owner} == {
-        entry for entry in other[1:] if entry[1:] != owner
-    }
 
 
 def schema_of(branch: Branch) -> Schema:

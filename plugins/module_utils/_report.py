@@ -201,12 +201,15 @@ def _both_sides(disk: DiskPlan, domains: dict[int, Domain]) -> tuple[list[str], 
     live = live_attachment(disk.live) if disk.live is not None else None
     before = [] if live is None else _block(live, domains)
     after = [] if disk.wanted is None else _block(disk.wanted, domains)
-    if live is not None and disk.wanted is not None and before == after:
-        for one in drift(disk.wanted, disk.differences):
-            what = " (permissions)" if one["what"] == "permissions" else ""
-            if one["found"] is not None:
-                before.append(f"  {one['node']}{what}: {_safe(one['found'])}")
-            after.append(f"  {one['node']}{what}: {_safe(one['expected'])}")
+    if disk.wanted is None or before != after:
+        return before, after
+    # the disk itself is the declared one: only what drifted is worth a line
+    before, after = before[:1], after[:1]
+    for one in drift(disk.wanted, disk.differences):
+        what = " (permissions)" if one["what"] == "permissions" else ""
+        found = "missing" if one["found"] is None else _safe(one["found"])
+        before.append(f"  {one['node']}{what}: {found}")
+        after.append(f"  {one['node']}{what}: {_safe(one['expected'])}")
     return before, after
 
 

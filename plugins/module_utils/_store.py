@@ -429,12 +429,11 @@ class Store(_Access):
 
     def _finish(self, how: bytes) -> bool:
         """End the open transaction: ``T`` commits, ``F`` does not; false for a conflict."""
-        assert self._open is not None
         requests = [self._request(TRANSACTION_END, how)]
         if self._more and how == b"T\0":
             requests.append(self._request(TRANSACTION_START, b"\0"))
         number, self._open = self._open, None
-        answer, *begun = self.call(requests, number)
+        answer, *begun = self.call(requests, number or 0)
         if begun and isinstance(begun[0], bytes):  # refused: the next transaction asks again, and is told why
             self._next = self._number(begun[0])
         if isinstance(answer, StoreError) and answer.code != "EAGAIN":

@@ -71,8 +71,9 @@ class Candidate(NamedTuple):
     source: str
 
 
-def candidates(environ: Mapping[str, str] = os.environ) -> list[Candidate]:
+def candidates(environ: Mapping[str, str] | None = None) -> list[Candidate]:
     """Where libxenstore would look for the store, in its order (tools/libs/store/xs.c)."""
+    environ = os.environ if environ is None else environ
     if environ.get("XENSTORED_PATH"):
         return [Candidate(environ["XENSTORED_PATH"], "XENSTORED_PATH")]
     rundir = environ.get("XENSTORED_RUNDIR")

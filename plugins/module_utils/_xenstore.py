@@ -15,6 +15,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ._perms import same_perms
 from ._request import Node, Request, StoreError, check_path, check_perms, mkdir, rm, set_perms, write
 
 #: Without these no toolstack finds its domains any more, so they are never removed, nor cleaned as a whole.
@@ -181,25 +182,6 @@ def _domid(value: Any, path: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     raise DeclarationError(f"{path}: permissions name domains by number, not {value!r}")
-
-
-def same_perms(left: Sequence[str], right: Sequence[str]) -> bool:
-    """Whether two lists of permissions mean the same.
-
-    The first entry is the owner's and the default; of the others only the first of a domain counts, in any
-    order, and none of the owner's own, who may do everything.
-    """
-    return _meaning(left) == _meaning(right)
-
-
-def _meaning(perms: Sequence[str]) -> tuple[str, dict[str, str]]:
-    if not perms:
-        return "", {}
-    others: dict[str, str] = {}
-    for perm in perms[1:]:
-        if perm[1:] != perms[0][1:]:
-            others.setdefault(perm[1:], perm[0])
-    return perms[0], others
 
 
 # -- declarations --------------------------------------------------------------------------------------------

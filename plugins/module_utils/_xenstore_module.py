@@ -75,7 +75,7 @@ class _CheckOnly(Abort):
 
 def survey(tx: Transaction, declarations: Sequence[Declaration]) -> list[dict[str, Node]]:
     """The live nodes that each declaration is about, in one pass."""
-    found: list[dict[str, Node]] = [{} for _ in declarations]
+    found: list[dict[str, Node]] = [{} for _round in declarations]
     singles: list[tuple[dict[str, Node], str, bool]] = []
     for nodes, declaration in zip(found, declarations):
         perms = declaration.asks_perms

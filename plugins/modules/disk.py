@@ -243,7 +243,11 @@ guests:
         grant_usage: {description: Whether the guest grants single pages., type: bool, sample: true}
         backend_path: {description: The backend's directory., type: str, sample: /local/domain/1/backend/virtio_disk/3/51712}
         frontend_path: {description: The frontend's directory., type: str, sample: /local/domain/3/device/virtio_disk/51712}
-        action: {description: "V(added), V(changed), V(removed) or V(unchanged).", type: str, sample: added}
+        action:
+          description:
+            - V(added), V(changed), V(removed) or V(unchanged). In check mode and on refusal what would have been done.
+          type: str
+          sample: added
         state: {description: "The backend's XenbusState, null where there is none.", type: str, sample: "2"}
         health:
           description:

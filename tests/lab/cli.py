@@ -198,7 +198,7 @@ def fault_proxy(args: argparse.Namespace) -> None:
     with proxy:
         print(f"socket: {proxy.socket}")
         print("Until Ctrl-C.", flush=True)
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        signal.signal(signal.SIGTERM, lambda *_unused: signal.raise_signal(signal.SIGINT))
         with suppress(KeyboardInterrupt):
             signal.pause()
 

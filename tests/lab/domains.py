@@ -76,7 +76,7 @@ class Hypervisor:
             text = (self.folder / f"domains/{domid}").read_text()
         except FileNotFoundError:
             return None
-        uuid, _, flags = text.strip().partition(" ")
+        uuid, _unused, flags = text.strip().partition(" ")
         return Domain(domid, uuids.UUID(uuid), flags.replace("-", ""))
 
     def known(self, domid: int) -> Domain:

@@ -178,7 +178,7 @@ class Proxy:
         assert self._listener is not None
         while True:
             try:
-                client, _ = self._listener.accept()
+                client, _unused = self._listener.accept()
             except OSError:
                 return
             server = socket.socket(socket.AF_UNIX)

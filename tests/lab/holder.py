@@ -104,7 +104,7 @@ class Holder:
             write_end = -1
             self.children[name] = child
             if ready:
-                told, _, _ = select.select([read_end], [], [], 30)
+                told, _unused, _unused = select.select([read_end], [], [], 30)
                 if not told or not os.read(read_end, 1):
                     self.stop(name)
                     raise RuntimeError(f"{name} did not start: {tail(log)}")
@@ -201,11 +201,11 @@ class Holder:
         print("ready", flush=True)
         watched: list[Any] = [listener, *([sys.stdin] if self.config["lifeline"] else [])]
         while not self.ending:
-            readable, _, _ = select.select(watched, [], [])
+            readable, _unused, _unused = select.select(watched, [], [])
             if sys.stdin in readable and not os.read(0, 4096):
                 return
             if listener in readable:
-                connection, _ = listener.accept()
+                connection, _unused = listener.accept()
                 with connection, contextlib.suppress(OSError):
                     self.serve_one(connection)
 

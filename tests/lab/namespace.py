@@ -143,7 +143,7 @@ def enter_script(pid: int, title: str, *, environment: dict[str, str], program: 
 def tool_script(xen: Xen, toolstack: Path, hypervisor: Path) -> str:
     """One script under many names: the release's programs, those that need a hypervisor under the shim."""
     environment, shimmed = xen.command(Path("PROGRAM"), toolstack)
-    _, plain = xen.command(Path("PROGRAM"), None)
+    _unused, plain = xen.command(Path("PROGRAM"), None)
     folder, client_tools = xen.programs, xen.prefix / "usr/bin"
 
     def line(words: list[str], program: str, prefix: str = "") -> str:

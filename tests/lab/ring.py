@@ -146,7 +146,7 @@ class View:
                 handler(mask)
 
     def accept(self, listener: socket.socket) -> None:
-        connection, _ = listener.accept()
+        connection, _unused = listener.accept()
         connection.setblocking(False)
         client = Client(connection)
         self.selector.register(connection, selectors.EVENT_READ, lambda mask: self.on_client(client, mask))

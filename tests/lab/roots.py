@@ -152,7 +152,7 @@ def debian_mirror() -> str:
     except FileNotFoundError:
         raise LabUnavailable("the lab runs on Debian: apt-get was not found") from None
     targets = [line.partition("|") for line in lines]
-    for label, _, uri in targets:
+    for label, _unused, uri in targets:
         if label == "Debian" or uri.rstrip("/").endswith("/debian"):
             return uri
     raise LabUnavailable("apt knows no Debian mirror on this machine (apt-get update first)")

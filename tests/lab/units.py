@@ -98,7 +98,7 @@ def parse(name: str, path: Path) -> Unit:
             unit.commands.append(command(value, where))
         elif section == "Service" and key == "Environment":
             for item in shlex.split(value):
-                variable, _, setting = item.partition("=")
+                variable, _unused, setting = item.partition("=")
                 unit.environment[variable] = setting
         elif section == "Service" and key in {"TimeoutStartSec", "TimeoutSec"}:
             unit = unit._replace(timeout=float(value.removesuffix("s")))

@@ -161,7 +161,7 @@ class Client:
             generation, parts, offset = None, b"", 0
             while True:
                 part = self.call(DIRECTORY_PART, f"{path}\0{offset}\0".encode(), tx)
-                current, _, names = part.partition(b"\0")
+                current, _unused, names = part.partition(b"\0")
                 if generation not in {None, current}:
                     break  # it changed under our hands: once more from the start
                 generation = current

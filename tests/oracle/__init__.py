@@ -126,12 +126,12 @@ def _value(text: str) -> Any:
 
 
 def _answer(line: str) -> Answer:
-    kind, _, rest = line.partition(" ")
+    kind, _unused, rest = line.partition(" ")
     if kind == "err":
         report = bytes.fromhex(rest).decode("utf-8", "replace")
         # Each message is one line, since no question holds a newline.
         return Answer(None, tuple(message.removeprefix(_REPORT) for message in report.split("\n")[:-1]))
-    disk = {key: _value(value) for key, _, value in (pair.partition("=") for pair in rest.split(" "))}
+    disk = {key: _value(value) for key, _unused, value in (pair.partition("=") for pair in rest.split(" "))}
     for key in ("backendtype", "specification"):
         disk[key] = None if disk[key] == "unknown" else disk[key]
     disk["access"] = "rw" if disk.pop("readwrite") else "ro"

@@ -184,7 +184,7 @@ def test_clients_of_one_domain_are_kept_apart(lab_any: LabHost) -> None:
         two.watch("data/x", "same")
         one.watch("data/x", "same")  # the driver registers each watch under a token of its own
         for client, events in ((one, 2), (two, 1)):
-            for _ in range(events):
+            for _round in range(events):
                 assert client.event(BOUND) == ("data/x", "same")
         tx = one.start()
         one.write("data/x", "in transaction", tx)
@@ -197,9 +197,11 @@ def test_clients_of_one_domain_are_kept_apart(lab_any: LabHost) -> None:
         two.unwatch("data/x", "never registered")  # the driver says OK
         one.write("data/x", "again")
         assert two.event(0.2) is None
-        sent = {client: [client.send(wire.READ, b"data/x\0") for _ in range(50)] for client in (two, one)}
+        sent = {
+            client: [client.send(wire.READ, b"data/x\0") for _round in range(50)] for client in (two, one)
+        }
         for client, ids in sent.items():
-            answers = [client.answer() for _ in ids]
+            answers = [client.answer() for _round in ids]
             assert [(answer[1], answer[3]) for answer in answers] == [(request, b"again") for request in ids]
 
 
@@ -228,8 +230,8 @@ def test_large_answers_and_many_requests_at_once(lab_any: LabHost) -> None:
     with wire.Client(lab_any.domain_view(domid)) as guest:
         value = bytes(range(256)) * 7
         guest.write("data/large", value)
-        ids = [guest.send(wire.READ, b"data/large\0") for _ in range(300)]
-        answers = [guest.receive() for _ in ids]
+        ids = [guest.send(wire.READ, b"data/large\0") for _round in range(300)]
+        answers = [guest.receive() for _round in ids]
     assert [answer[1] for answer in answers] == ids
     assert {answer[3] for answer in answers} == {value}
 

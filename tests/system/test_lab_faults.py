@@ -49,7 +49,7 @@ def test_stopped_xenstored_answers_nothing_until_it_goes_on(lab_any: LabHost) ->
 @pytest.mark.parametrize("after", [0, 1, 5])
 def test_replies_stop(lab: LabHost, after: int) -> None:
     with lab.mute(after) as proxy, wire.Client(proxy.socket, timeout=0.3) as client:
-        for _ in range(after):
+        for _round in range(after):
             assert client.read("/local/domain/0/domid") == b"0"
         with pytest.raises(TimeoutError):
             client.write("/tool/x", "1")
@@ -103,7 +103,7 @@ def commit(client: wire.Client) -> str:
 def test_conflicting_transaction(lab_any: LabHost, times: int) -> None:
     lab_any.write("/tool/x", "kept")
     with lab_any.conflict("/tool/x", times=times) as proxy, wire.Client(proxy.socket) as client:
-        results = [commit(client) for _ in range(times + 1)]
+        results = [commit(client) for _round in range(times + 1)]
     assert results == ["EAGAIN"] * times + ["OK"]
     assert lab_any.read("/tool/x") == b"mine"
 
@@ -120,7 +120,7 @@ def test_nothing_of_a_fault_stays(lab: LabHost) -> None:
     faults: list[Callable[[], object]] = [lab.mute, lab.hang_up, lambda: lab.delay(0.1)]
     for fault in faults:
         with fault() as proxy:  # type: ignore[attr-defined]
-            clients = [wire.Client(proxy.socket) for _ in range(3)]
+            clients = [wire.Client(proxy.socket) for _round in range(3)]
         for client in clients:
             with pytest.raises((ConnectionError, BrokenPipeError)):
                 client.read("/tool")

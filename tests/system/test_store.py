@@ -248,7 +248,7 @@ def test_an_aborted_transaction_leaves_nothing(store: s.Store, host: LabHost) ->
         tx.write("/t/a", b"")
         raise s.Abort("not today")
 
-    for _ in range(25):  # more than a domain may have open
+    for _round in range(25):  # more than a domain may have open
         with pytest.raises(s.Abort, match="not today"):
             store.transaction(work)
     assert host.ls("/t") == {}
@@ -314,7 +314,7 @@ def test_a_series(store: s.Store, host: LabHost) -> None:
         for i in range(50):
             store.transaction(partial(submit, [s.write(f"/t/{i}/a", b""), s.write(f"/t/{i}/b", b"")]))
     assert len(host.ls("/t")) == 151
-    for _ in range(12):  # what a series leaves behind would be too many by now
+    for _round in range(12):  # what a series leaves behind would be too many by now
         with store.series():
             store.transaction(partial(submit, DISK))
     assert store._next is None
@@ -435,7 +435,7 @@ def test_stopped_then_killed_then_back(lab_any: LabHost, wire: _wire.Wire) -> No
     open_store = partial(s.Store, lab_any.socket, wire=wire, timeout=0.2)
     with ExitStack() as sessions:
         first, second, third = (
-            {name: sessions.enter_context(open_store()) for name in OPERATIONS} for _ in range(3)
+            {name: sessions.enter_context(open_store()) for name in OPERATIONS} for _round in range(3)
         )
         lab_any.xenstored.stop()
         for name, act in OPERATIONS.items():
@@ -475,7 +475,7 @@ def test_connecting_to_a_stopped_store_ends(lab_any: LabHost, wire: _wire.Wire) 
     sessions: list[s.Store] = []
 
     def connect_all() -> None:
-        for _ in range(50):
+        for _round in range(50):
             sessions.append(s.Store(lab_any.socket, wire=wire, timeout=0.2))
 
     try:

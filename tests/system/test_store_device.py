@@ -46,7 +46,9 @@ class Device:
     def _forward(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                ready, _, _ = select.select([self._master, self._store.fileno(), self._stop], [], [])
+                ready, _unused, _unused = select.select(
+                    [self._master, self._store.fileno(), self._stop], [], []
+                )
                 if self._stop in ready:
                     return
                 if self._master in ready:

@@ -25,7 +25,6 @@ from ansible_collections.xen.virtio.plugins.module_utils._layout import (
     number,
     paths,
     permissions,
-    same_permissions,
     schema_of,
 )
 
@@ -148,22 +147,6 @@ def test_a_state_that_moved_on_is_no_difference(tree: str) -> None:
     live = dict(branches(DISK, Schema()))
     live[tree] = live[tree]._replace(nodes={**live[tree].nodes, "state": "4"})
     assert differences(DISK, Schema(), dict(live)) == []
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        (("n0",), ("n0", "r0"), True),
-        (("n5", "r1", "r2"), ("n5", "r2", "r1"), True),
-        (("n5", "r1"), ("n5", "w1"), False),
-        (("n5",), ("n6",), False),
-        (("n5",), ("r5",), False),
-        ((), ("n0",), False),
-    ],
-)
-def test_permissions_that_mean_the_same(one: tuple[str, ...], other: tuple[str, ...], same: bool) -> None:
-    assert same_permissions(one, other) is same
-    assert same_permissions(other, one) is same
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def expect(error: type[BaseException], act: Callable[[], object], match: str | N
 def test_request_ids_wrap(wire: _wire.Wire, tmp_path: Path) -> None:
     with peer(tmp_path, answer_all) as path, s.Store(path, wire=wire) as store:
         store._channel._rid = 0xFFFFFFFD
-        for _ in range(3):
+        for _round in range(3):
             paths = [f"/n{i}" for i in range(5)]
             assert store.call([s.read(p) for p in paths]) == [p.encode() for p in paths]
         assert store._channel._rid == 12
@@ -66,7 +66,7 @@ def test_request_ids_wrap(wire: _wire.Wire, tmp_path: Path) -> None:
 
 def test_answers_may_overtake_each_other(wire: _wire.Wire, tmp_path: Path) -> None:
     def backwards(line: Line) -> None:
-        taken = [line.take() for _ in range(5)]
+        taken = [line.take() for _round in range(5)]
         for kind, rid, tx, payload in reversed(taken):
             line.give(kind, rid, payload.rstrip(b"\0"), tx)
 
@@ -77,7 +77,7 @@ def test_answers_may_overtake_each_other(wire: _wire.Wire, tmp_path: Path) -> No
 @pytest.mark.parametrize("pieces", [1, 3, 7, 1000])
 def test_answers_may_come_in_any_pieces(wire: _wire.Wire, tmp_path: Path, pieces: int) -> None:
     def crumbs(line: Line) -> None:
-        taken = [line.take() for _ in range(6)]
+        taken = [line.take() for _round in range(6)]
         data = HEADER.pack(EVENT, 0, 0, 5) + b"/w\0t\0"
         for kind, rid, tx, payload in taken:
             data += HEADER.pack(kind, rid, tx, len(payload)) + payload
@@ -92,7 +92,7 @@ def test_answers_may_come_in_any_pieces(wire: _wire.Wire, tmp_path: Path, pieces
 
 def test_events_between_answers_are_kept(wire: _wire.Wire, tmp_path: Path) -> None:
     def chatty(line: Line) -> None:
-        for _ in range(10):
+        for _round in range(10):
             kind, rid, _tx, payload = line.take()
             line.give(EVENT, 0, b"/w/" + payload + b"token\0")
             line.give(kind, rid, b"")
@@ -100,7 +100,7 @@ def test_events_between_answers_are_kept(wire: _wire.Wire, tmp_path: Path) -> No
 
     with peer(tmp_path, chatty) as path, s.Store(path, wire=wire) as store:
         assert store.call([s.read(f"/{i}") for i in range(10)]) == [b""] * 10
-        events = [store.wait_event(5) for _ in range(20)]
+        events = [store.wait_event(5) for _round in range(20)]
         assert events[:4] == [("/w//0", "token"), ("/w", "token"), ("/w//1", "token"), ("/w", "token")]
         with pytest.raises(s.StoreLost):
             store.wait_event(5)  # the script ended

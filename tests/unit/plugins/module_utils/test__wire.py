@@ -106,7 +106,7 @@ def test_nothing_stays_open(wire: _wire.Wire, tmp_path: Path) -> None:
         listener.bind(path)
         listener.listen(8)
         before = os.listdir("/proc/self/fd")
-        for _ in range(3):
+        for _round in range(3):
             wire.open_socket(path, 1).close()
             wire.open_device("/dev/null").close()
         assert len(os.listdir("/proc/self/fd")) == len(before)

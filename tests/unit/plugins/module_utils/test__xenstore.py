@@ -224,25 +224,6 @@ def test_refused_permissions(perms: Any, says: str) -> None:
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("left", "right", "same"),
-    [
-        (["n0"], ["n0"], True),
-        (["n0", "r1", "w2"], ["n0", "w2", "r1"], True),
-        (["n0", "r1", "w1"], ["n0", "r1"], True),
-        (["n0", "b0"], ["n0"], True),
-        (["n0"], ["r0"], False),
-        (["n0"], ["n1"], False),
-        (["n0", "r1"], ["n0", "w1"], False),
-        (["n0", "r1"], ["n0"], False),
-        (["n0"], [], False),
-    ],
-)
-def test_same_permissions(left: list[str], right: list[str], same: bool) -> None:
-    assert x.same_perms(left, right) is same
-    assert x.same_perms(right, left) is same
-
-
 # -- plans -----------------------------------------------------------------------------------------------
 
 LIVE = {
