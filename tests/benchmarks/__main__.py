@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -18,7 +19,5 @@ sys.path[:] = [
     *(path for path in sys.path if Path(path or ".").resolve() != HERE),
 ]
 
-import conftest  # noqa: E402, F401 - makes the checkout importable as a collection
-from benchmarks.cli import main  # noqa: E402
-
-sys.exit(main())
+import_module("conftest")  # makes the checkout importable as a collection
+sys.exit(import_module("benchmarks.cli").main())

@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 from lab import LabHost, LabUnavailable
+from oracle.fixtures import truth
+
+#: Fixtures of the tests in this folder.
+__all__ = ["lab", "lab_any", "lab_factory", "truth"]
 
 LabFactory = Callable[..., LabHost]
 

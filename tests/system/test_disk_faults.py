@@ -252,7 +252,10 @@ def test_a_domid_given_to_another_domain(
     domid = lab_any.add_domain("domu", kind="toolstack")
     taken = domid if whose == "guest" else domd
     names = ("domu", "DomD") if reference == "name" else (domid, domd)
-    act = lambda: lab_any.write(f"/local/domain/{taken}/vm", "/vm/another")  # noqa: E731
+
+    def act() -> None:
+        lab_any.write(f"/local/domain/{taken}/vm", "/vm/another")
+
     with before_the_first_step(monkeypatch, act), pytest.raises(DiskError, match=rf"domain {taken} ended"):
         provision(lab_any, guest(names[0], disk(backend=names[1])))
     assert info(lab_any) == {}

@@ -18,7 +18,7 @@ from ansible_collections.xen.virtio.plugins.module_utils._diskspec import (
 )
 from hypothesis import given
 from oracle import Answer, Oracle
-from oracle.fixtures import MANY, truth  # noqa: F401 (a fixture)
+from oracle.fixtures import MANY
 from oracle.strategies import DISK_STRINGS, disks
 
 # What the parser takes and we refuse, with the reason. There is nothing else.
@@ -139,17 +139,17 @@ def ours(text: str, dialect: Dialect) -> Answer:
 
 @MANY
 @given(text=DISK_STRINGS)
-def test_every_string_as_the_real_parser(truth: Oracle, text: str) -> None:  # noqa: F811
+def test_every_string_as_the_real_parser(truth: Oracle, text: str) -> None:
     assert ours(text, DIALECTS[truth.release]) == truth.disk(text)
 
 
 @pytest.mark.parametrize("text", QUIRKS)
-def test_quirk(truth: Oracle, text: str) -> None:  # noqa: F811
+def test_quirk(truth: Oracle, text: str) -> None:
     assert ours(text, DIALECTS[truth.release]) == truth.disk(text)
 
 
 @pytest.mark.parametrize(("text", "reason"), REFUSED.items())
-def test_documented_refusal(truth: Oracle, text: str, reason: str) -> None:  # noqa: F811
+def test_documented_refusal(truth: Oracle, text: str, reason: str) -> None:
     assert truth.disk(text).disk is not None
     with pytest.raises(DiskSpecError, match=reason) as refusal:
         parse(text, DIALECTS[truth.release])
@@ -158,7 +158,7 @@ def test_documented_refusal(truth: Oracle, text: str, reason: str) -> None:  # n
 
 @MANY
 @given(mapping=disks())
-def test_what_is_written_means_the_same_to_the_real_parser(truth: Oracle, mapping: dict[str, Any]) -> None:  # noqa: F811
+def test_what_is_written_means_the_same_to_the_real_parser(truth: Oracle, mapping: dict[str, Any]) -> None:
     dialect = DIALECTS[truth.release]
     if not dialect.accepts("trusted"):
         mapping = {**mapping, "trusted": None, "grant_usage": None}

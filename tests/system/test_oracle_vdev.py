@@ -12,7 +12,7 @@ from ansible_collections.xen.virtio.plugins.module_utils._vdev import VdevError,
 from hypothesis import example, given
 from hypothesis import strategies as st
 from oracle import Oracle
-from oracle.fixtures import MANY, truth  # noqa: F401 (a fixture)
+from oracle.fixtures import MANY
 
 # All that libxl takes and we refuse, since the number it makes is wrong or an accident.
 _BLANK = r"[ \t\n\v\f\r]"
@@ -64,7 +64,7 @@ VDEVS = st.one_of(
 @example("xvdz255")
 @example("bgqcu")
 @example("xvda9223372036854775809")
-def test_every_vdev_as_libxl_or_refused(truth: Oracle, vdev: str) -> None:  # noqa: F811
+def test_every_vdev_as_libxl_or_refused(truth: Oracle, vdev: str) -> None:
     real, mine = truth.devid(vdev), ours(vdev)
     if mine is None and real != -1:
         assert any(wrong.match(vdev) for wrong in REFUSED.values()), f"libxl says {real}"
@@ -74,12 +74,12 @@ def test_every_vdev_as_libxl_or_refused(truth: Oracle, vdev: str) -> None:  # no
 
 @MANY
 @given(number=st.one_of(st.integers(0, 2**31 - 1), st.integers(0, 2**16), st.integers(2**28, 2**28 + 2**16)))
-def test_canonical_names_mean_their_number(truth: Oracle, number: int) -> None:  # noqa: F811
+def test_canonical_names_mean_their_number(truth: Oracle, number: int) -> None:
     name = canonical(number)
     assert name is None or truth.devid(name) == number
 
 
 @pytest.mark.parametrize("vdev", ["xvd", "hd", "xvda 1", "", "xvd1", "sd", "d-1p0", "d 0p0"])
-def test_what_libxl_gets_wrong_is_refused(truth: Oracle, vdev: str) -> None:  # noqa: F811
+def test_what_libxl_gets_wrong_is_refused(truth: Oracle, vdev: str) -> None:
     assert truth.devid(vdev) != -1
     assert ours(vdev) is None
