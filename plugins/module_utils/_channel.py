@@ -17,7 +17,7 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ._request import (
@@ -110,6 +110,8 @@ class Channel:
         self._end = 0  # behind the last byte received
         self._missing = _HEADER  # bytes until the next step in understanding
         self._why_gone = ""
+        self._steps: Iterator[object] = iter(())
+        self._trouble: Exception | None = None
         self._pid = os.getpid()
         self._sock: socket.socket | None = None
         self._fd = -1
@@ -186,7 +188,9 @@ class Channel:
 
     # -- requests and answers --------------------------------------------------------------------------------
 
-    def call(self, requests: Sequence[Request], tx: int = 0) -> list[Answer]:
+    def call(
+        self, requests: Sequence[Request], tx: int = 0, meanwhile: Iterator[object] | None = None
+    ) -> list[Answer]:
         """Send requests together and return their answers in the same order.
 
         ``tx`` is the transaction they belong to, 0 for none; TRANSACTION_START never belongs to one. An answer
@@ -224,6 +228,7 @@ class Channel:
                 self._write_all(batch, messages)
             else:
                 self._send_together(batch, b"".join(messages))
+            self._step()
             deadline = time.monotonic() + self.timeout
             while batch.left:
                 self._receive(batch)
@@ -238,7 +243,20 @@ class Channel:
         except BaseException:
             self.close("a wait was interrupted")
             raise
+        if self._trouble is not None:
+            raise self._trouble
         return batch.answers
+
+    def _step(self) -> bool:
+        """Take a step of the other work, if there is one left."""
+        try:
+            next(self._steps)
+        except StopIteration:
+            return False
+        except Exception as trouble:  # answers are still due, and nobody else may get them
+            self._trouble = trouble
+            self._steps = iter(())
+        return True
 
     def _send_together(self, batch: _Batch, data: bytes) -> None:
         try:
@@ -266,7 +284,8 @@ class Channel:
                     deadline = time.monotonic() + self.timeout
                     continue
                 if not self._device:
-                    time.sleep(_NAP)  # as in _receive
+                    if not self._step():
+                        time.sleep(_NAP)  # as in _receive
                     if self._take() and self._understand(batch):
                         deadline = time.monotonic() + self.timeout
                         continue
@@ -294,7 +313,8 @@ class Channel:
         answer itself.
         """
         if batch.left > _MANY:
-            time.sleep(_NAP)
+            if not self._step():
+                time.sleep(_NAP)
             if self._take():
                 return
         if self._sock is None or not self._patient or batch.left > _MANY:

@@ -343,13 +343,16 @@ class Store(_Access):
         """End the session; xenstored forgets its watches and any open transaction."""
         self._channel.close()
 
-    def call(self, requests: Sequence[Request], tx: int = 0) -> list[Answer]:
+    def call(
+        self, requests: Sequence[Request], tx: int = 0, *, meanwhile: Iterator[object] | None = None
+    ) -> list[Answer]:
         """Send requests together and return their answers in the same order.
 
         An answer is the raw payload, or the StoreError that xenstored gave in its place. Raises only
-        StoreTimeout and StoreLost.
+        StoreTimeout and StoreLost. ``meanwhile`` is other work to do while answers are on their way, in small
+        steps that do not use the store (a generator); those left in it are the caller's to take.
         """
-        return self._channel.call(requests, tx)
+        return self._channel.call(requests, tx, meanwhile)
 
     def explain(self, error: StoreError) -> StoreError:
         """The same error; where the store forbids something, it says for which domain this session speaks."""

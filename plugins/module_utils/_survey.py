@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from itertools import chain, zip_longest
+from typing import Union
 
 from ._layout import DEVICE_KIND, Branch, backend_domid, number
 from ._snapshot import (
@@ -171,9 +174,9 @@ class _Bulk:
 
         return listed
 
-    def send(self) -> None:
-        """Ask."""
-        self._replies = self._store.call(self._requests)
+    def send(self, meanwhile: Iterator[object] | None = None) -> None:
+        """Ask, and do something else until the answers come."""
+        self._replies = self._store.call(self._requests, meanwhile=meanwhile)
 
 
 # --- domains -------------------------------------------------------------------------------------------
@@ -201,7 +204,7 @@ def _domains(
     bulk = _Bulk(store)
     described_then = _describe(bulk, domids, makers)
     guests_then = bulk.list([f"/local/domain/{domid}/backend/{DEVICE_KIND}" for domid in domids])
-    bulk.send()
+    bulk.send(makers.look())
     served = {backend: _numbered(names) for backend, names in zip(domids, guests_then()) if names}
     return {domain.domid: domain for domain in described_then()}, served
 
@@ -259,6 +262,7 @@ class Makers:
         self.folder = folder
         self.readable = True
         self._files: dict[int, list[str]] = {}
+        self._read: dict[tuple[int, str], str] = {}
         try:
             entries = os.listdir(folder)
         except FileNotFoundError:
@@ -270,6 +274,14 @@ class Makers:
             match = _USERDATA.match(entry)
             if match:
                 self._files.setdefault(int(match[1]), []).append(match[2])
+
+    def look(self) -> Iterator[None]:
+        """Read the records ahead, a few a step."""
+        for index, (domid, uuids) in enumerate(self._files.items()):
+            for uuid in uuids:
+                self._maker(domid, uuid)
+            if index % 3 == 2:
+                yield
 
     def confirms(self, domid: int, uuid: str | None) -> bool:
         """Whether a file of libxl's pairs this domid with this UUID."""
@@ -289,6 +301,12 @@ class Makers:
         return MADE_ELSEWHERE
 
     def _maker(self, domid: int, uuid: str) -> str:
+        known = self._read.get((domid, uuid))
+        if known is None:
+            known = self._read[domid, uuid] = self._record(domid, uuid)
+        return known
+
+    def _record(self, domid: int, uuid: str) -> str:
         try:
             path = os.path.join(self.folder, f"userdata-d.{domid}.{uuid}.libxl-json")
             with open(path, "rb", buffering=0) as file:
@@ -416,44 +434,76 @@ def _disks(
 
 
 def branches(store: Store, wanted: list[tuple[str, bool]]) -> list[Branch | None]:
-    """Read directories one level deep, all at once; with permissions where asked for.
+    """Read directories one level deep, many at once; with permissions where asked for.
 
-    None stands for a directory that is not there (any more).
+    None stands for a directory that is not there (any more). While xenstored answers for some, what it
+    answered for those before is put in order and the next questions are made.
     """
-    names = store.call([directory(path) for path, _perms_too in wanted])
-    requests: list[Request] = []
-    shapes: list[list[str] | None] = []
-    for (path, perms_too), reply in zip(wanted, names):
-        if isinstance(reply, StoreError) and reply.code == "ENOENT":
-            shapes.append(None)
-            continue
-        children = (store.list(path) or []) if isinstance(reply, StoreError) else _names(reply)
-        shapes.append(children)
-        if perms_too:
-            requests.append(get_perms(path))
-        requests += read_children(path, children, perms=perms_too)
-    replies = store.call(requests)
+    listed = store.call([directory(path) for path, _perms_too in wanted])
+    shapes = [
+        (path, perms_too, _children(store, path, reply)) for (path, perms_too), reply in zip(wanted, listed)
+    ]
+    parts = [shapes[start : start + _PART] for start in range(0, len(shapes), _PART)]
     found: list[Branch | None] = []
+    behind: Iterator[None] = iter(())
+    requests: list[Request] = []
+    nothing: list[_Shape] = []
+    for part, following in zip_longest([nothing, *parts], parts, fillvalue=nothing):
+        ahead: list[Request] = []
+        work = chain(behind, _questions(following, ahead))
+        replies = store.call(requests, meanwhile=work)
+        deque(work, maxlen=0)  # what there was no time for
+        behind = _branches(part, replies, found)
+        requests = ahead
+    deque(behind, maxlen=0)
+    return found
+
+
+#: Directories to read in one call.
+_PART = 90
+
+_Shape = tuple[str, bool, Union[list[str], None]]  # path, permissions too, children
+
+
+def _children(store: Store, path: str, reply: bytes | StoreError) -> list[str] | None:
+    """The children of a directory, None where it is not there."""
+    if not isinstance(reply, StoreError):
+        return _names(reply)
+    return None if reply.code == "ENOENT" else store.list(path) or []
+
+
+def _questions(shapes: Iterable[_Shape], requests: list[Request]) -> Iterator[None]:
+    """Add what is to be asked about directories; one a step."""
+    for path, perms_too, children in shapes:
+        if children is not None:
+            if perms_too:
+                requests.append(get_perms(path))
+            requests += read_children(path, children, perms=perms_too)
+        yield
+
+
+def _branches(shapes: Iterable[_Shape], replies: list[Answer], found: list[Branch | None]) -> Iterator[None]:
+    """Add the directories that the answers are about; one a step."""
     at = 0
-    for (_path, perms_too), shape in zip(wanted, shapes):
-        if shape is None:
+    for _path, perms_too, children in shapes:
+        if children is None:
             found.append(None)
             continue
         own = _perms(replies[at]) if perms_too else None
         step = 2 if perms_too else 1
         at += step - 1
-        end = at + step * len(shape)
+        end = at + step * len(children)
         values = [_text(reply) for reply in replies[at:end:step]]
-        nodes = {name: value for name, value in zip(shape, values) if value is not None}
+        nodes = {name: value for name, value in zip(children, values) if value is not None}
         node_perms: dict[str, tuple[str, ...]] = {}
         if perms_too:
-            owners = zip(shape, values, map(_perms, replies[at + 1 : end : step]))
+            owners = zip(children, values, map(_perms, replies[at + 1 : end : step]))
             node_perms = {
                 name: perms for name, value, perms in owners if value is not None and perms is not None
             }
         at = end
         found.append(Branch(own, nodes, node_perms))
-    return found
+        yield
 
 
 def _generic(store: Store, devices: _Devices) -> dict[int, dict[int, tuple[int, int]]]:

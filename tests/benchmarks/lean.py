@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ansible_collections.xen.virtio.plugins.module_utils._request import (
     ERROR,
@@ -34,12 +34,14 @@ class Recorder(Store):
         super().__init__(path)
         self.sent: list[list[tuple[int, bytes, int]]] = []
 
-    def call(self, requests: Sequence[Request], tx: int = 0) -> list[Answer]:
+    def call(
+        self, requests: Sequence[Request], tx: int = 0, *, meanwhile: Iterator[object] | None = None
+    ) -> list[Answer]:
         if requests:
             self.sent.append(
                 [(one.op, one.payload, 0 if one.op == TRANSACTION_START else tx) for one in requests]
             )
-        return super().call(requests, tx)
+        return super().call(requests, tx, meanwhile=meanwhile)
 
 
 class Script:

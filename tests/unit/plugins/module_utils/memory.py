@@ -55,7 +55,9 @@ class MemoryStore:
         for one in [one for one in self.tree if one == path or one.startswith(f"{path}/")]:
             del self.tree[one]
 
-    def call(self, requests: Sequence[Request], tx: int = 0) -> list[bytes | StoreError]:
+    def call(
+        self, requests: Sequence[Request], tx: int = 0, *, meanwhile: object = None
+    ) -> list[bytes | StoreError]:
         return [self._answer(request) for request in requests]
 
     def list(self, path: str) -> list[str] | None:
