@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import _zipped  # noqa: F401 - first: it makes all other imports faster
+from ._zipped import compile_once
+
+compile_once()
+
 from ._argspec import STORE_MUTUALLY_EXCLUSIVE, open_store, store_argument_spec
 from ._disk_info import gather
 from ._disk_module import EXPECTED, as_text, seconds

@@ -8,7 +8,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from . import _zipped  # noqa: F401 - first: it makes all other imports faster
+from ._zipped import compile_once
+
+compile_once()
+
 from ._argspec import STORE_MUTUALLY_EXCLUSIVE, open_store, store_argument_spec
 from ._declaration import DeclarationError, parse_guests
 from ._disk import DiskError, Job, Result, run

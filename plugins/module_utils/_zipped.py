@@ -6,8 +6,6 @@
 Ansible sends a module and its parts as source in a zip, so every task compiles them anew; and Python does that
 twice for each: its zip importer compiles a module once only to learn the name of its file
 (``zipimporter.get_filename``, called for every spec that has no origin yet). Here the origin is given.
-
-Imported for its effect, before all others.
 """
 
 from __future__ import annotations
@@ -42,6 +40,9 @@ class ZippedFinder:
         return None
 
 
-# before Python 3.10 a zip importer loads modules by another way, and compiles them once
-if isinstance(globals().get("__loader__"), zipimporter) and hasattr(zipimporter, "exec_module"):
-    sys.meta_path.insert(0, ZippedFinder)
+def compile_once() -> None:
+    """Use the finder from now on; called before all other imports of ours. Does nothing outside a zip."""
+    # before Python 3.10 a zip importer loads modules by another way, and compiles them once
+    zipped = isinstance(globals().get("__loader__"), zipimporter) and hasattr(zipimporter, "exec_module")
+    if zipped and ZippedFinder not in sys.meta_path:
+        sys.meta_path.insert(0, ZippedFinder)
