@@ -196,9 +196,14 @@ class Channel:
         ``tx`` is the transaction they belong to, 0 for none; TRANSACTION_START never belongs to one. An answer
         is the raw payload, or the StoreError that xenstored gave in its place. Raises StoreTimeout and StoreLost,
         after which the channel is unusable, and E2BIG for what the device would not take, before sending.
+
+        ``meanwhile`` is other work in small steps that make no calls: the first is taken once all is sent, more
+        in place of naps. Those that there was no time for are left; what a step raises is raised in the end.
         """
         if not requests:
             return []
+        self._steps = iter(()) if meanwhile is None else meanwhile
+        self._trouble = None
         first = requests[0]
         self._check_usable(NAMES[first.op], first.path)
         pack = self._pack

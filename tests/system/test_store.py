@@ -144,7 +144,7 @@ def test_a_directory_that_changes_while_it_is_read(lab: LabHost) -> None:
         asked = store._channel.call
         seen = 0
 
-        def meddle(requests: list[s.Request], tx: int = 0) -> list[s.Answer]:
+        def meddle(requests: list[s.Request], tx: int = 0, meanwhile: object = None) -> list[s.Answer]:
             nonlocal seen
             seen += 1
             if seen == 3:
@@ -153,6 +153,30 @@ def test_a_directory_that_changes_while_it_is_read(lab: LabHost) -> None:
 
         store._channel.call = meddle  # type: ignore[method-assign,assignment]
         assert sorted(store.list("/t") or []) == [f"child-{i:05}" for i in range(1, 1000)]
+
+
+def test_other_work_while_answers_come(store: s.Store) -> None:
+    store.write("/t", b"x")
+    taken: list[int] = []
+
+    def steps(trouble: Exception | None) -> Iterator[None]:
+        for step in range(3):
+            taken.append(step)
+            if trouble is not None and step == 1:
+                raise trouble
+            yield
+
+    work = steps(None)
+    assert store.call([s.read("/t")] * 1000, meanwhile=work) == [b"x"] * 1000
+    assert taken == [0, 1, 2]
+    with pytest.raises(ZeroDivisionError):  # told in the end: no answer is left for the next call
+        store.call([s.read("/t")] * 1000, meanwhile=steps(ZeroDivisionError()))
+    assert store.read("/t") == b"x"
+    taken.clear()
+    work = steps(None)
+    store.call([s.read("/t")], meanwhile=work)
+    assert taken == [0]  # what there was no time for is left
+    assert len(list(work)) == 2
 
 
 def test_subtrees_in_the_stores_own_order(store: s.Store, host: LabHost) -> None:
