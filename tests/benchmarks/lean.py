@@ -49,6 +49,7 @@ class Script:
 
     def __init__(self, sent: Sequence[Sequence[tuple[int, bytes, int]]]) -> None:
         self.steps: list[tuple[bytes, int]] = []
+        self.first = 0  #: the first step that is no mere reading
         self.operations = sum(len(messages) for messages in sent)
         for messages in _steps(sent):
             data = b"".join(
@@ -56,14 +57,20 @@ class Script:
                 for number, (op, payload, tx) in enumerate(messages)
             )
             self.steps.append((data, len(messages)))
+            if not self.first and any(op == TRANSACTION_START for op, _payload, _tx in messages):
+                self.first = len(self.steps) - 1
 
-    def replay(self, path: str) -> int:
-        """Send it all to a store; how many answers were errors."""
+    def look(self, path: str) -> int:
+        """Send only what is asked before anything is written."""
+        return self.replay(path, self.first)
+
+    def replay(self, path: str, stop: int | None = None) -> int:
+        """Send it all (or the steps before `stop`) to a store; how many answers were errors."""
         errors = 0
         buffer = bytearray(1 << 20)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
             link.connect(path)
-            for data, answers in self.steps:
+            for data, answers in self.steps[:stop]:
                 link.sendall(data)
                 errors += _await(link, buffer, answers)
         return errors
