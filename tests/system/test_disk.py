@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import uuid as uuids
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -577,3 +578,22 @@ def test_a_target_that_xenstore_cannot_carry(lab_any: LabHost, domd: int, domu: 
     refused = provision(lab_any, guest(domu, disk(target="/" + "x" * 4096)))
     assert codes(refused) == ["virtio-rules"]
     assert lab_any.ls("/") == before
+
+
+@pytest.mark.trixie
+@pytest.mark.parametrize("daemon", ["c", "o"])
+def test_a_disk_s_life_on_the_daemons_of_4_20(lab_factory: Callable[..., LabHost], daemon: str) -> None:
+    host = lab_factory(daemon=daemon, release="4.20")
+    host.add_domain("DomD", kind="toolstack")
+    domu = host.add_domain(kind="dom0less")
+    host.answer_backends()
+    before = host.ls("/")
+    declared = guest(domu, disk(), disk("xvdb", "/dev/vg/b", access="ro"))
+    done = provision(host, declared, wait=True, settle=0.1)
+    assert [one["health"] for one in done.guests[0]["disks"]] == ["attached", "attached"]
+    assert not provision(host, declared, wait=True).changed
+    host.write(f"/libxl/{domu}/device/virtio_disk/51712/params", "/dev/other")
+    assert actions(provision(host, declared)) == {f"{domu}/xvda": "changed", f"{domu}/xvdb": "unchanged"}
+    assert info(host)[f"dom0less-{domu}"]["disks"][0]["drift"] == []
+    assert provision(host, guest(domu, exclusive=True), state="absent", hotplug=True).failed is None
+    assert host.ls("/") == before

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils._apply import apply
-from ansible_collections.xen.virtio.plugins.module_utils._layout import Attachment, Schema
-from ansible_collections.xen.virtio.plugins.module_utils._plan import Write
+from ansible_collections.xen.virtio.plugins.module_utils._dialect import parse_dialect
+from ansible_collections.xen.virtio.plugins.module_utils._layout import Attachment
+from ansible_collections.xen.virtio.plugins.module_utils._plan import Write, schema_for
 from ansible_collections.xen.virtio.plugins.module_utils._store import Store
 from ansible_collections.xen.virtio.plugins.module_utils._survey import Scope, survey
 from ansible_runs import run_module
 from lab import LabHost
 from provisioning import NoXl, disk, guest
+
+LabFactory = Callable[..., LabHost]
 
 
 class Host:
@@ -107,11 +111,13 @@ def _shape(host: LabHost, domid: int, backend: int) -> list[tuple[str, str, str]
     return found  # type: ignore[return-value]
 
 
+@pytest.mark.parametrize("release", ["4.17", pytest.param("4.20", marks=pytest.mark.trixie)])
 @pytest.mark.parametrize("backend", ["Domain-0", "DomD"])
 @pytest.mark.parametrize("access", ["w", "r"])
 def test_what_we_write_is_what_xl_writes_in_its_order(
-    host: Host, tmp_path: Path, backend: str, access: str
+    lab_factory: LabFactory, tmp_path: Path, release: str, backend: str, access: str
 ) -> None:
+    host = Host(lab_factory(release=release), tmp_path)
     image = tmp_path / "image"
     image.write_bytes(b"")
     served_by = host.lab.add_domain("DomD", kind="toolstack") if backend == "DomD" else 0
@@ -126,7 +132,8 @@ def test_what_we_write_is_what_xl_writes_in_its_order(
     )  # fmt: skip
     with Store(host.lab.socket) as store:
         snapshot = survey(store, lambda _domains: Scope([ours], [served_by]))
-        apply([Write(wanted, Schema(grant_usage=False), None)], snapshot, store, NoXl(), lambda _step: None)
+        step = Write(wanted, schema_for(parse_dialect(release)), None)
+        apply([step], snapshot, store, NoXl(), lambda _step: None)
     assert _shape(host.lab, ours, served_by) == _shape(host.lab, by_xl, served_by)
 
 
