@@ -174,5 +174,5 @@ def _keep(params: dict[str, Any], job: Job, result: Result) -> None:
     except (PersistError, OSError) as error:
         result.failed = f"{result.msg}; but the declaration cannot be kept on the host: {error}"
         return
-    told = ", ".join(os.path.basename(one.path) for one in kept)
-    result.msg += f"; kept on the host: {told}"
+    told = ", ".join(dict.fromkeys(os.path.basename(one.path) for one in kept))
+    result.msg += f"; files {'to change' if job.check else 'changed'} on the host: {told}"
