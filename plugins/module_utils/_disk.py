@@ -40,7 +40,7 @@ from ._plan import (
 )
 from ._preflight import preflight
 from ._report import counts, diff, finished_disk, planned_disk
-from ._settle import Outcome, settle, states
+from ._settle import Outcome, settle
 from ._snapshot import Domain, ResolveError, Snapshot
 from ._storage import identify
 from ._store import Store, StoreError
@@ -225,6 +225,7 @@ class _Progress:
         self.diff: list[dict[str, str]] = []
         self.actions: dict[tuple[int, int], str] = {}
         self.changed = False
+        self.written: set[tuple[int, int]] = set()
         self.concerned: set[int] = set()
 
     def planned(self, plan: Plan, snapshot: Snapshot) -> None:
@@ -251,6 +252,8 @@ class _Progress:
     def done(self, step: Step) -> None:
         """A step was carried out."""
         self.changed = True
+        if isinstance(step, Write):
+            self.written.add(step.disk.key)
         key, action = _trace(step)
         if self.actions.get(key) not in (ADDED, CHANGED) or action == REMOVED:
             self.actions[key] = action
@@ -296,22 +299,22 @@ def _wanted(plan: Plan) -> list[Attachment]:
 
 
 def _so_far(progress: _Progress) -> dict[tuple[int, int], str | None]:
-    """The disks that were written, in the state that we gave them."""
-    return {key: STATE_INITIALISING for key, action in progress.actions.items() if action != REMOVED}
+    """The disks that were written, in the state that we gave them; one that was repaired keeps its own."""
+    return dict.fromkeys(progress.written, STATE_INITIALISING)
 
 
 def _wait(job: Job, progress: _Progress, store: Store, result: Result) -> dict[tuple[int, int], str | None]:
     """Wait for the declared disks; the state in which each was last seen."""
+    known = {key: live.state for key, live in progress.snapshot.disks.items()}
+    if not job.wait or job.absent:
+        return {**known, **_so_far(progress)}  # as read when the call planned, and as it wrote
     wanted = _wanted(progress.plan)
     fresh = [disk for disk in wanted if disk.key in progress.actions]
     try:
-        if not job.wait or job.absent:
-            return dict(zip([disk.key for disk in wanted], states(store, wanted)))
         outcomes = settle(store, wanted, fresh, timeout=job.wait_timeout, settling=job.settle)
     except StoreError as error:
         told = "the disks were written" if progress.changed else "the disks were as declared"
         result.failed = f"{told}, but their states could not be read: {error}"
-        known = {key: live.state for key, live in progress.snapshot.disks.items()}
         return {**known, **_so_far(progress)}
     bad = [outcome for outcome in outcomes if not outcome.attached]
     if bad:

@@ -199,16 +199,27 @@ def test_somebody_else_who_never_stops(store: MemoryStore) -> None:
     assert (stopped.changed, store.commits) == (False, 0)
 
 
-@pytest.mark.parametrize("wait", [True, False])
-def test_states_that_cannot_be_read_afterwards(
-    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, wait: bool
-) -> None:
+def test_without_waiting_states_are_those_of_the_plan_and_of_what_was_written(store: MemoryStore) -> None:
+    call(store, THREE, wait=False)
+    backend = "/local/domain/1/backend/virtio_disk/3"
+    for number in (51712, 51728):
+        store.put(f"{backend}/{number}/state", b"2")
+    store.put(f"{backend}/51728/params", b"/elsewhere")  # mended in place, in use
+    more = {**THREE, "disks": [*THREE["disks"], disk("xvdd", "/dev/vg/new")]}
+    assert shown(call(store, more, wait=False)) == [
+        ("xvda", "unchanged", "attached"),
+        ("xvdb", "changed", "attached"),
+        ("xvdc", "unchanged", "pending"),
+        ("xvdd", "added", "pending"),
+    ]
+
+
+def test_states_that_cannot_be_read_afterwards(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(*_arguments: object, **_options: object) -> None:
         fail()
 
     monkeypatch.setattr(_disk, "settle", lost)
-    monkeypatch.setattr(_disk, "states", lost)
-    done = call(store, THREE, wait=wait)
+    done = call(store, THREE, wait=True)
     assert "the disks were written, but their states could not be read" in str(done.failed)
     assert done.changed
     assert {health for _vdev, _action, health in shown(done)} == {"pending"}
