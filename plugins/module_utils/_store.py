@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Callable, TypeVar
@@ -95,14 +96,16 @@ def _tolerated(request: Request, answer: StoreError) -> bool:
     return request.op == RM and answer.code == "ENOENT"
 
 
-class _Access:
+class _Access(ABC):
     """What can be done inside and outside of a transaction."""
 
+    @abstractmethod
     def call(self, requests: Sequence[Request]) -> list[Answer]:
-        raise NotImplementedError
+        """The answers to many requests, in order; refusals come back in place."""
 
+    @abstractmethod
     def explain(self, error: StoreError) -> StoreError:
-        raise NotImplementedError
+        """The same error with what this connection knows about it."""
 
     def _one(self, request: Request) -> bytes:
         answer = self.call((request,))[0]

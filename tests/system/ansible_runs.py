@@ -32,6 +32,33 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
+def run_ansible(
+    folder: Path, python: str, program: str, *arguments: str, timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """One of Ansible's programs (``ansible``, ``ansible-playbook``) with an inventory of one host, ``lab``.
+
+    Args:
+        folder: for Ansible's own files.
+        python: the host's interpreter (``LabHost.python``).
+        program: its name.
+        arguments: of the command line.
+        timeout: seconds after which it has hung.
+    """
+    inventory = folder / "inventory.json"
+    host = {"ansible_connection": "local", "ansible_python_interpreter": python}
+    inventory.write_text(json.dumps({"all": {"hosts": {"lab": host}}}))
+    return subprocess.run(
+        [str(Path(sys.executable).with_name(program)), "-i", str(inventory), *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd="/",
+        env=environment(folder),
+        stdin=subprocess.DEVNULL,
+    )
+
+
 def run_module(
     folder: Path, python: str, module: str, arguments: dict[str, Any], *flags: str, timeout: float = 120
 ) -> dict[str, Any]:
@@ -44,20 +71,8 @@ def run_module(
         arguments: of the task.
         flags: of the command line, such as ``--check`` and ``--diff``.
     """
-    inventory = folder / "inventory.json"
-    host = {"ansible_connection": "local", "ansible_python_interpreter": python}
-    inventory.write_text(json.dumps({"all": {"hosts": {"lab": host}}}))
-    command = [str(Path(sys.executable).with_name("ansible")), "lab", "-i", str(inventory), "-m", module]
-    done = subprocess.run(
-        [*command, *(["-a", json.dumps(arguments)] if arguments else []), *flags],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        cwd="/",
-        env=environment(folder),
-        stdin=subprocess.DEVNULL,
-    )
+    given = ["-a", json.dumps(arguments)] if arguments else []
+    done = run_ansible(folder, python, "ansible", "lab", "-m", module, *given, *flags, timeout=timeout)
     line = done.stdout.find("lab | ")
     assert line >= 0, done.stdout + done.stderr
     brace = done.stdout.index("{", line)

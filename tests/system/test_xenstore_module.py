@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 from ansible_collections.xen.virtio.plugins.module_utils import _xenstore_module as code
 from ansible_collections.xen.virtio.plugins.module_utils._store import Store, StoreError
 from ansible_collections.xen.virtio.plugins.module_utils._xenstore import DeclarationError
-from ansible_runs import environment, run_module
+from ansible_runs import run_ansible, run_module
 from lab import LabHost
 
 BOUND = 60.0  # seconds for a run of Ansible; far above every time limit used here
@@ -230,20 +229,9 @@ PLAYBOOK: list[dict[str, Any]] = [
 
 
 def play(folder: Path, python: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    host = {"ansible_connection": "local", "ansible_python_interpreter": python}
-    (folder / "inventory.json").write_text(json.dumps({"all": {"hosts": {"lab": host}}}))
-    (folder / "play.json").write_text(json.dumps(PLAYBOOK))
-    command = Path(sys.executable).with_name("ansible-playbook")
-    return subprocess.run(
-        [str(command), "-i", str(folder / "inventory.json"), str(folder / "play.json"), *flags],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=BOUND,
-        cwd="/",
-        env=environment(folder),
-        stdin=subprocess.DEVNULL,
-    )
+    playbook = folder / "play.json"
+    playbook.write_text(json.dumps(PLAYBOOK))
+    return run_ansible(folder, python, "ansible-playbook", str(playbook), *flags, timeout=BOUND)
 
 
 def test_a_playbook(lab: LabHost, tmp_path: Path) -> None:
