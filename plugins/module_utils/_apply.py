@@ -11,7 +11,7 @@ no interrupt is given out twice.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -205,12 +205,13 @@ def apply(
     warnings: list[str] = []
     closing: list[LiveDisk] = []
     listed = list(steps)
+    writes = _Writes(listed)
     with store.series() if _swift(listed) else nullcontext():
         for step in listed:
             if closing and not isinstance(step, Close):
                 warnings += _let_go(closing, store)
                 closing = []
-            _carry_out(step, guests, store, xl)
+            _carry_out(step, guests, writes, store, xl)
             if isinstance(step, Close):
                 closing.append(step.live)
             done(step)
@@ -222,9 +223,33 @@ def _swift(steps: list[Step]) -> bool:
     return len(steps) > 1 and all(isinstance(step, (Write, Repair)) for step in steps)
 
 
-def _carry_out(step: Step, guests: Guests, store: Store, xl: Xl) -> None:
+class _Writes:
+    """What each disk's transaction writes, made while xenstored is at work on something else."""
+
+    def __init__(self, steps: Iterable[Step]) -> None:
+        self._coming = [step for step in steps if isinstance(step, Write)]
+        self._coming.reverse()
+        self._made: dict[int, list[Request]] = {}
+
+    def ahead(self) -> Iterator[None]:
+        """The next disk's, as work to be done during a wait; one at a time keeps memory flat."""
+        if self._coming and not self._made:
+            step = self._coming.pop()
+            self._made[id(step)] = written(step)
+            yield
+
+    def of(self, step: Write) -> list[Request]:
+        """One disk's, made now if there was no time before; disks are asked for in order, each once."""
+        made = self._made.pop(id(step), None)
+        if made is not None:
+            return made
+        self._coming.pop()
+        return written(step)
+
+
+def _carry_out(step: Step, guests: Guests, writes: _Writes, store: Store, xl: Xl) -> None:
     if isinstance(step, Write):
-        _write(step, guests, store)
+        _write(step, guests, writes, store)
     elif isinstance(step, Repair):
         _repair(step, guests, store)
     elif isinstance(step, Close):
@@ -267,16 +292,20 @@ def _is_number(name: bytes) -> bool:
 
 def _transact(store: Store, ground: Ground, changes: list[Request]) -> None:
     """Look and write in one transaction: one send, one look at all answers, then the commit."""
-    batch = ground.looks + changes
+    store.transaction(lambda transaction: _look_and_write(transaction, ground, changes), retries=_RETRIES)
+
+
+def _look_and_write(
+    transaction: Transaction,
+    ground: Ground,
+    changes: list[Request],
+    meanwhile: Iterator[object] | None = None,
+) -> None:
     count = len(ground.looks)
-
-    def work(transaction: Transaction) -> None:
-        replies = transaction.call(batch)
-        if not _stands(replies[:count], ground.expected):
-            raise Overtaken
-        _check(replies[count:], changes)
-
-    store.transaction(work, retries=_RETRIES)
+    replies = transaction.call(ground.looks + changes, meanwhile=meanwhile)
+    if not _stands(replies[:count], ground.expected):
+        raise Overtaken
+    _check(replies[count:], changes)
 
 
 _RM = rm("/").op
@@ -292,17 +321,28 @@ def _check(replies: list[bytes | StoreError], requests: list[Request]) -> None:
 # --- steps ---------------------------------------------------------------------------------------------
 
 
-def _write(step: Write, guests: Guests, store: Store) -> None:
+def _write(step: Write, guests: Guests, writes: _Writes, store: Store) -> None:
     disk = step.disk
     live = step.live
-    ground = guests.served(disk, guests.ground(disk.domid, disk.devid, _as_left(step, guests)))
-    changes: list[Request] = []
-    for backend in live.backends if live else ():
-        if backend != disk.backend_domid:
-            changes.append(rm(backend_path(backend, disk.domid, disk.devid)))
-    changes += _open_parents(step, store)
-    changes += written(step)
-    _transact(store, ground, changes)
+    first = [
+        rm(backend_path(backend, disk.domid, disk.devid))
+        for backend in (live.backends if live else ())
+        if backend != disk.backend_domid
+    ]
+    first += _open_parents(step, store)
+    batch: list[tuple[Ground, list[Request]]] = []
+
+    def prepare() -> Iterator[None]:
+        if not batch:
+            ground = guests.ground(disk.domid, disk.devid, _as_left(step, guests))
+            batch.append((guests.served(disk, ground), first + writes.of(step)))
+        yield
+
+    def work(transaction: Transaction) -> None:
+        list(prepare())
+        _look_and_write(transaction, *batch[0], writes.ahead())
+
+    store.transaction(work, retries=_RETRIES, meanwhile=prepare())
     guests.written(disk.domid, disk.devid, disk.irq)
 
 

@@ -282,10 +282,10 @@ class Transaction(_Access):
         self.number = number
         self._queued: list[Request] = []
 
-    def call(self, requests: Sequence[Request]) -> list[Answer]:
+    def call(self, requests: Sequence[Request], *, meanwhile: Iterator[object] | None = None) -> list[Answer]:
         """As ``Store.call``; what was submitted before goes first."""
         self.flush()
-        return self._store.call(requests, self.number)
+        return self._store.call(requests, self.number, meanwhile=meanwhile)
 
     def explain(self, error: StoreError) -> StoreError:
         """As ``Store.explain``."""
@@ -371,19 +371,26 @@ class Store(_Access):
 
     # -- transactions ----------------------------------------------------------------------------------------
 
-    def transaction(self, work: Callable[[Transaction], T], *, retries: int = 8) -> T:
+    def transaction(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        retries: int = 8,
+        meanwhile: Iterator[object] | None = None,
+    ) -> T:
         """Run ``work`` in a transaction and commit it: all of its writes become visible at once, or none.
 
         When others changed the nodes it used (EAGAIN) the work runs again on the new state, at most
         ``retries`` times, then StoreConflict is raised. Whatever ``work`` raises (Abort, a StoreError, a
         keyboard interrupt) ends the transaction without effect and goes on to the caller.
+        ``meanwhile`` is as in ``call``, for the time until the transaction has begun.
         """
         for attempt in range(retries + 1):
             if attempt:
                 # two runs that collided should not do so again in step
                 time.sleep(random.random() * min(0.001 * 2**attempt, 0.1))
             try:
-                self._open = self._begin()
+                self._open = self._begin(meanwhile)
                 transaction = Transaction(self, self._open)
                 result = work(transaction)
                 transaction.flush()
@@ -416,10 +423,13 @@ class Store(_Access):
             self._open, self._next = self._next, None
             self._roll_back()
 
-    def _begin(self) -> int:
+    def _begin(self, meanwhile: Iterator[object] | None) -> int:
         number, self._next = self._next, None
         if number is None:
-            number = self._number(self._one(self._request(TRANSACTION_START, b"\0")))
+            answer = self.call((self._request(TRANSACTION_START, b"\0"),), meanwhile=meanwhile)[0]
+            if isinstance(answer, StoreError):
+                raise self.explain(answer)
+            number = self._number(answer)
         return number
 
     def _number(self, payload: bytes) -> int:

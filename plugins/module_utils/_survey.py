@@ -10,7 +10,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import chain, zip_longest
 from typing import Union
 
@@ -260,24 +260,27 @@ class Makers:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.readable = True
-        self._files: dict[int, list[str]] = {}
         self._read: dict[tuple[int, str], str] = {}
+
+    @cached_property
+    def _files(self) -> dict[int, list[str]] | None:
+        """domid → UUIDs that there are records of, None where the folder cannot be read."""
         try:
-            entries = os.listdir(folder)
+            entries = os.listdir(self.folder)
         except FileNotFoundError:
-            entries = []  # no libxl has ever run here
+            return {}  # no libxl has ever run here
         except OSError:
-            self.readable = False
-            entries = []
+            return None
+        found: dict[int, list[str]] = {}
         for entry in entries:
             match = _USERDATA.match(entry)
             if match:
-                self._files.setdefault(int(match[1]), []).append(match[2])
+                found.setdefault(int(match[1]), []).append(match[2])
+        return found
 
     def look(self) -> Iterator[None]:
         """Read the records ahead, a few a step."""
-        for index, (domid, uuids) in enumerate(self._files.items()):
+        for index, (domid, uuids) in enumerate((self._files or {}).items()):
             for uuid in uuids:
                 self._maker(domid, uuid)
             if index % 3 == 2:
@@ -285,11 +288,11 @@ class Makers:
 
     def confirms(self, domid: int, uuid: str | None) -> bool:
         """Whether a file of libxl's pairs this domid with this UUID."""
-        return uuid is not None and uuid in self._files.get(domid, ())
+        return uuid is not None and uuid in (self._files or {}).get(domid, ())
 
     def of(self, domid: int, uuid: str | None) -> str:
         """``xl``, ``other`` or ``unknown``."""
-        if not self.readable:
+        if self._files is None:
             return MAKER_UNKNOWN
         records = self._files.get(domid, [])
         # a file of an earlier domain with this id is not about this one
