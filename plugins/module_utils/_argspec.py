@@ -1,7 +1,7 @@
 # Copyright (c) xen.virtio contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The options of the doc fragment ``xen.virtio.store``, and the session they name."""
+"""The options of the doc fragments ``xen.virtio.store`` and ``xen.virtio.host``, and the session they name."""
 
 from __future__ import annotations
 
@@ -20,6 +20,18 @@ def store_argument_spec() -> dict[str, Any]:
         "xenbus": {"type": "path"},
         "timeout": {"type": "float", "default": 10.0},
     }
+
+
+_HOST: dict[str, dict[str, Any]] = {
+    "userdata_dir": {"type": "path", "default": "/var/lib/xen"},
+    "xl_path": {"type": "str", "default": "xl"},
+    "config_dir": {"type": "path", "default": "/etc/xen"},
+}
+
+
+def host_argument_spec(*names: str) -> dict[str, Any]:
+    """Those of the options that say where a host keeps what is Xen's; a new dict each time."""
+    return {name: dict(_HOST[name]) for name in names}
 
 
 def open_store(params: Mapping[str, Any]) -> Store:

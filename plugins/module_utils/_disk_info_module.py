@@ -11,7 +11,7 @@ from ._zipped import compile_once
 
 compile_once()
 
-from ._argspec import STORE_MUTUALLY_EXCLUSIVE, open_store, store_argument_spec
+from ._argspec import STORE_MUTUALLY_EXCLUSIVE, host_argument_spec, open_store, store_argument_spec
 from ._disk_info import gather
 from ._disk_module import EXPECTED, as_text, seconds
 
@@ -22,7 +22,7 @@ INFO_ARGUMENT_SPEC: dict[str, Any] = {
     **store_argument_spec(),
     "domains": {"type": "list", "elements": "raw", "aliases": ["domain"]},
     "settle": {"type": "float", "default": 0},
-    "userdata_dir": {"type": "path", "default": "/var/lib/xen"},
+    **host_argument_spec("userdata_dir"),
 }
 INFO_CONSTRAINTS: dict[str, Any] = {"mutually_exclusive": list(STORE_MUTUALLY_EXCLUSIVE)}
 

@@ -12,7 +12,7 @@ from ._zipped import compile_once
 
 compile_once()
 
-from ._argspec import STORE_MUTUALLY_EXCLUSIVE, open_store, store_argument_spec
+from ._argspec import STORE_MUTUALLY_EXCLUSIVE, host_argument_spec, open_store, store_argument_spec
 from ._declaration import DeclarationError, parse_guests
 from ._disk import DiskError, Job, Result, run
 from ._findings import AcceptanceError, parse_acceptances
@@ -60,8 +60,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "reason": {"type": "str", "required": True},
         },
     },
-    "xl_path": {"type": "str", "default": "xl"},
-    "userdata_dir": {"type": "path", "default": "/var/lib/xen"},
+    **host_argument_spec("xl_path", "userdata_dir"),
 }
 
 CONSTRAINTS: dict[str, Any] = {

@@ -21,6 +21,8 @@ description:
 extends_documentation_fragment:
   - xen.virtio.attributes
   - xen.virtio.store
+  - xen.virtio.host
+  - xen.virtio.host.xl
 attributes:
   check_mode:
     support: full
@@ -151,14 +153,6 @@ options:
         description: Why it is accepted, for whoever reads the report.
         type: str
         required: true
-  xl_path:
-    description: The xl command, found on the usual paths where it has no slash.
-    type: str
-    default: xl
-  userdata_dir:
-    description: Where libxl keeps its records of domains, by which one that xl made is told from others.
-    type: path
-    default: /var/lib/xen
 seealso:
   - module: xen.virtio.disk_info
   - module: xen.virtio.xenstore

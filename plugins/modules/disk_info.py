@@ -17,6 +17,7 @@ description:
 extends_documentation_fragment:
   - xen.virtio.attributes.info
   - xen.virtio.store
+  - xen.virtio.host
 options:
   domains:
     description:
@@ -29,10 +30,6 @@ options:
     description: Seconds after which a disk in state 2 must still be in it to count as attached. 0 reads once.
     type: float
     default: 0
-  userdata_dir:
-    description: Where libxl keeps its records of domains, by which one that xl made is told from others.
-    type: path
-    default: /var/lib/xen
 seealso:
   - module: xen.virtio.disk
   - module: xen.virtio.xenstore_info

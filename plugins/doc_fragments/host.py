@@ -1,0 +1,36 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options that say where a host keeps what is Xen's."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """``xen.virtio.host`` for libxl's records, ``xen.virtio.host.xl`` and ``xen.virtio.host.config`` beside it."""
+
+    DOCUMENTATION = r"""
+options:
+  userdata_dir:
+    description: Where libxl keeps its records of domains, by which one that xl made is told from others.
+    type: path
+    default: /var/lib/xen
+"""
+
+    XL = r"""
+options:
+  xl_path:
+    description: The xl command, found on the usual paths where it has no slash.
+    type: str
+    default: xl
+"""
+
+    CONFIG = r"""
+options:
+  config_dir:
+    description:
+      - Where the guests' configurations lie on the host.
+      - A configuration is a guest's by the C(name) that stands in it, whatever its file is called.
+    type: path
+    default: /etc/xen
+"""
