@@ -146,7 +146,8 @@ class XenDisk:
 class Quota:
     """A domain's limits in xenstored and what it uses of them.
 
-    ``assumed`` names the daemon whose defaults stand in where it could not be asked.
+    ``assumed`` names the daemon whose defaults stand in where it could not be asked; with ``used_nodes`` beside it
+    that is about the watches alone.
     """
 
     nodes: int
@@ -169,6 +170,7 @@ class Snapshot:
     generic: dict[int, dict[int, tuple[int, int]]] = field(default_factory=dict)  #: domid → index → base, irq
     xen_disks: dict[int, dict[int, XenDisk]] = field(default_factory=dict)  #: domid → devid → disk
     launchers: dict[int, str] = field(default_factory=dict)  #: backend domain → its launcher's version
+    statuses: dict[int, str] = field(default_factory=dict)  #: backend domain → what its daemon says of itself
     quotas: dict[int, Quota] = field(default_factory=dict)
 
     def disks_of(self, domid: int) -> dict[int, LiveDisk]:

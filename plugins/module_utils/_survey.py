@@ -42,6 +42,8 @@ DEFAULT_WATCHES_C, DEFAULT_WATCHES_OCAML = 128, 100
 
 #: Where our launcher says in a backend domain that it runs the daemons.
 LAUNCHER_NODE = "drivers/virtio-disk/launcher"
+#: Where the unit of the daemon says in its domain whether it runs (``ready``, ``dead``).
+STATUS_NODE = "drivers/virtio-disk/status"
 
 Wanted = Callable[[dict[int, Domain]], "Scope"]
 
@@ -90,7 +92,9 @@ def survey(
     bulk = _Bulk(store)
     backends_then = _backend_directories(bulk, served)
     devices_then = _devices(bulk, domains, scope, served)
-    launchers_then = _launchers(bulk, scope.backends | set(served))
+    daemons = scope.backends | set(served)
+    launchers_then = _said(bulk, daemons, LAUNCHER_NODE)
+    statuses_then = _said(bulk, daemons, STATUS_NODE)
     asked = (scope.backends | (scope.guests or frozenset(domains))) - {0} if quotas else frozenset()
     quotas_then = _quotas(bulk, asked)
     bulk.send()
@@ -101,6 +105,7 @@ def survey(
         generic=_generic(store, devices),
         xen_disks=_xen_disks(store, devices),
         launchers=launchers_then(),
+        statuses=statuses_then(),
         quotas=quotas_then(),
     )
 
@@ -537,13 +542,14 @@ def _xen_disks(store: Store, devices: _Devices) -> dict[int, dict[int, XenDisk]]
     return found
 
 
-def _launchers(bulk: _Bulk, backends: Iterable[int]) -> Callable[[], dict[int, str]]:
+def _said(bulk: _Bulk, backends: Iterable[int], node: str) -> Callable[[], dict[int, str]]:
+    """What backend domains say in a node of theirs; of those that say nothing, nothing."""
     domids = sorted(backends)
-    replies_then = bulk.ask([read(f"/local/domain/{domid}/{LAUNCHER_NODE}") for domid in domids])
+    replies_then = bulk.ask([read(f"/local/domain/{domid}/{node}") for domid in domids])
 
     def found() -> dict[int, str]:
-        versions = ((domid, _text(reply)) for domid, reply in zip(domids, replies_then()))
-        return {domid: version for domid, version in versions if version}
+        values = ((domid, _text(reply)) for domid, reply in zip(domids, replies_then()))
+        return {domid: value for domid, value in values if value}
 
     return found
 
@@ -555,7 +561,7 @@ def _quotas(bulk: _Bulk, domids: Iterable[int]) -> Callable[[], dict[int, Quota]
     """Ask the daemon; where it does not say, its shipped defaults stand in, named as such.
 
     C xenstored answers ``quota`` and ``quota DOMID`` to a control message (tools/xenstored/control.c);
-    oxenstored knows neither.
+    oxenstored the latter alone, with ``domN quota: USED/LIMIT`` of nodes (tools/ocaml/xenstored/quota.ml).
     """
     ordered = sorted(domids)
     requests = [Request(_CONTROL, b"quota\0", "quota")] if ordered else []
@@ -573,8 +579,7 @@ def _limits(domids: list[int], answers: list[str]) -> dict[int, Quota]:
     """The daemon's own limits come first, then what each domain uses."""
     limits = _figures(answers[0])
     if "nodes" not in limits:
-        assumed = Quota(DEFAULT_NODES, DEFAULT_WATCHES_OCAML, assumed="oxenstored's defaults")
-        return dict.fromkeys(domids, assumed)
+        return {domid: _limits_of_oxenstored(answer) for domid, answer in zip(domids, answers[1:])}
     found = {}
     for domid, answer in zip(domids, answers[1:]):
         used = _figures(answer)
@@ -585,6 +590,22 @@ def _limits(domids: list[int], answers: list[str]) -> dict[int, Quota]:
             used_watches=used.get("watches"),
         )
     return found
+
+
+_NODES = re.compile(r"dom\d+ quota: (\d+)/(\d+)")
+
+
+def _limits_of_oxenstored(answer: str) -> Quota:
+    """It tells of nodes, never of watches."""
+    told = _NODES.match(answer)
+    if told is None:
+        return Quota(DEFAULT_NODES, DEFAULT_WATCHES_OCAML, assumed="oxenstored's defaults")
+    return Quota(
+        nodes=int(told[2]),
+        watches=DEFAULT_WATCHES_OCAML,
+        used_nodes=int(told[1]),
+        assumed="oxenstored's default of watches",
+    )
 
 
 _FIGURE = re.compile(r"^ *([a-z-]+) *: *(-?\d+)", re.MULTILINE)
