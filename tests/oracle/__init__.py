@@ -1,9 +1,9 @@
 # Copyright (c) xen.virtio contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The truth about disk strings and vdevs: the real parser and libxl's own function, asked.
+"""The truth about configurations, disk strings and vdevs: the real parsers and libxl's own function, asked.
 
-Two small C programs beside this file are built against a Xen release's libraries, into .cache/oracle.
+Small C programs beside this file are built against a Xen release's libraries, into .cache/oracle.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ CACHE = CHECKOUT / ".cache" / "oracle"
 
 _TOOLSTACK = "ctrl guest store toollog toolcore evtchn foreignmemory devicemodel gnttab call hypfs"
 LIBRARIES = {
+    "config": ["-lxlutil", "-lxenlight"],
     "disk": ["-lxlutil", "-lxenlight"],
     # libxenlight.a needs the rest of the toolstack; the last two may be there without their -dev packages.
     "vdev": [
@@ -42,6 +44,14 @@ class Answer(NamedTuple):
     messages: tuple[str, ...]
 
 
+class Config(NamedTuple):
+    """What the real parser makes of a configuration: its settings, and those of them that are numbers to xl."""
+
+    settings: dict[str, Any] | None  # None: refused
+    numbers: dict[str, int]
+    report: str
+
+
 class Oracle:
     """One Xen release's truth: a context manager, whose programs answer one question at a time."""
 
@@ -60,6 +70,10 @@ class Oracle:
     def disk(self, text: str) -> Answer:
         """What xlu_disk_parse makes of a disk string (without NUL; its messages, if it holds no newline)."""
         return _answer(self._ask("disk", text))
+
+    def config(self, text: str) -> Config:
+        """What xlu_cfg_readdata makes of a configuration (without NUL)."""
+        return _config(self._ask("config", text))
 
     def devid(self, vdev: str) -> int:
         """What libxl__device_disk_dev_number makes of a vdev; -1 is its refusal."""
@@ -123,6 +137,34 @@ def _value(text: str) -> Any:
     if text.startswith("s"):
         return bytes.fromhex(text[1:]).decode("utf-8", "surrogateescape")
     return int(text)
+
+
+def _nested(text: str) -> Any:
+    """A value of config.c: "s" and hexadecimal, or values between brackets, each followed by a comma."""
+    lists: list[list[Any]] = [[]]
+    for token in re.findall(r"s[0-9a-f]*|\[|\]|,", text):
+        if token == "[":
+            lists.append([])
+        elif token == "]":
+            done = lists.pop()
+            lists[-1].append(done)
+        elif token != ",":
+            lists[-1].append(_value(token))
+    return lists[0][0]
+
+
+def _config(line: str) -> Config:
+    kind, _unused, rest = line.partition(" ")
+    if kind == "err":
+        return Config(None, {}, bytes.fromhex(rest).decode("utf-8", "replace"))
+    settings, numbers = {}, {}
+    for pair in rest.split():
+        key, _unused, value = pair.partition("=")
+        value, _unused, number = value.partition("@")
+        settings[key] = _nested(value)
+        if number != "-":
+            numbers[key] = int(number)
+    return Config(settings, numbers, "")
 
 
 def _answer(line: str) -> Answer:

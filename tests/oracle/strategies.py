@@ -118,3 +118,113 @@ def disks(*, newest: bool = True) -> st.SearchStrategy[dict[str, Any]]:
         },
     )
     return st.tuples(rest, st.one_of(disk, disk, cdrom)).map(lambda halves: {**halves[0], **halves[1]})
+
+
+# --- configurations of guests ----------------------------------------------------------------------------
+
+_config_token = st.one_of(
+    st.sampled_from(
+        [
+            *(
+                "memory",
+                "disk",
+                "a",
+                "a.b_1",
+                "x9",
+                "0x",
+                "9f",
+                "512",
+                "010",
+                "True",
+                "-1",
+                "(",
+                ":",
+                "_",
+                "é",
+            ),
+            *(
+                "=",
+                "+=",
+                "=",
+                "[",
+                "]",
+                "[",
+                "]",
+                ",",
+                ",",
+                ";",
+                "\n",
+                "\n",
+                "#c\n",
+                "#c",
+                "#",
+                "\r",
+                " ",
+                "\t",
+            ),
+            *('""', "''", "'a'", '"b"', "'\"'", '"\'"', "'", '"', "\\", "'\\n'", "'\\\\'", "'\\''", '"\\""'),
+            *("'\\012'", "'\\01'", "'\\x41'", "'\\0 12'", "'\\0+1z'", "'\\q'", "'\\\n'", "'#;'", "'\\v\\a'"),
+        ]
+    ),
+    st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=3),
+)
+_quoted = st.tuples(
+    st.sampled_from("'\""),
+    st.lists(
+        st.one_of(
+            st.sampled_from(["a", " ", "#", ";", "=", ",", "[", "\t", "\r", "\x01", "é", "'", '"']),
+            st.sampled_from(
+                ["\\n", "\\t", "\\\\", "\\'", '\\"', "\\a", "\\077", "\\7 1", "\\0-1", "\\1", "\\z"]
+            ),
+        ),
+        max_size=5,
+    ).map("".join),
+).map(lambda parts: parts[0] + parts[1] + parts[0])
+_config_atom = st.one_of(st.sampled_from(["1", "0x1f", "010", "'x'"]), _quoted)
+_nl = st.sampled_from(["", "", " ", "\n", " # c\n", "\n\n\t"])
+
+
+def _listed(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    items = st.lists(st.tuples(inner, _nl, _nl), max_size=4)
+    return st.tuples(_nl, items, st.sampled_from(["", ",", ",\n"])).map(
+        lambda parts: (
+            "["
+            + parts[0]
+            + ",".join(after + item + before for item, before, after in parts[1])
+            + (parts[2] if parts[1] else "")
+            + "]"
+        )
+    )
+
+
+_config_value = st.recursive(_config_atom, _listed, max_leaves=6)
+_assignment = st.tuples(
+    st.sampled_from(["a", "b", "memory", "disk", "a.b"]),
+    st.sampled_from([" = ", "=", " += ", "+="]),
+    _config_value,
+    st.sampled_from(["\n", "\n", ";", " # c\n", "\n\n", " ;\n"]),
+).map("".join)
+
+#: Texts a parser of configurations may be asked: no NUL.
+CONFIG_TEXTS = st.one_of(
+    st.lists(_assignment, max_size=5).map("".join),
+    st.lists(_assignment, max_size=5).map("".join),
+    st.tuples(st.lists(_assignment, max_size=3).map("".join), _config_token, _config_value).map("".join),
+    st.lists(_config_token, max_size=10).map("".join),
+    st.lists(_config_token, max_size=10).map(" ".join),
+)
+
+_awkward = st.text(
+    st.one_of(
+        st.sampled_from("ab01 \"'\\\n\r\t\a\b\f\v\x01\x7f#;=[],+xé\u2028\U0001f600"),
+        st.characters(exclude_characters="\0", codec="utf-8"),
+    ),
+    max_size=15,
+)
+_numberlike = st.sampled_from(["0", "512", "010", "0x1f", "0X1F", "1e3", "-1", "+1", "1.5", "9f", "", " 1"])
+_carried_value = st.recursive(
+    st.one_of(_awkward, _numberlike), lambda inner: st.lists(inner, max_size=4), max_leaves=12
+)
+
+#: Settings that a configuration can carry.
+CONFIG_SETTINGS = st.dictionaries(st.from_regex(r"\A[a-z][._0-9a-z]{0,8}\Z"), _carried_value, max_size=5)
