@@ -32,6 +32,8 @@ _PAUSE = 0.5
 
 #: What may heal by waiting: the store not up or not filled yet, a domain not there yet.
 _EARLY = (EmptyStoreError, ResolveError, StoreError)
+#: Findings of the same sort: storage that is set up late, a daemon that is still starting.
+_LATE = frozenset({"backend-down", "target-missing"})
 #: What will not.
 _WRONG = (AcceptanceError, DeclarationError, DiskError, PlanError, XlError, ValueError, KeyError, TypeError)
 
@@ -100,7 +102,9 @@ def apply_file(path: str, wait_until: float | None = None) -> tuple[str | None, 
         return f"{name}: {error}", False
     if result.changed or result.failed is not None:
         _say(f"{name}: {result.failed or result.msg}")
-    return None if result.failed is None else f"{name}: {result.failed}", False
+    if result.failed is None:
+        return None, False
+    return f"{name}: {result.failed}", any(finding["code"] in _LATE for finding in result.findings)
 
 
 def _say(text: str) -> None:

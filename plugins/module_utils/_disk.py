@@ -17,6 +17,7 @@ from ._declaration import GuestDeclaration
 from ._dialect import Dialect, DialectError, parse_dialect
 from ._findings import Acceptance, Finding, errors, sort_out, summary
 from ._layout import STATE_INITIALISING, Attachment
+from ._picture import from_plan
 from ._plan import (
     ADDED,
     CHANGED,
@@ -42,7 +43,7 @@ from ._preflight import preflight
 from ._report import counts, diff, finished_disk, planned_disk
 from ._settle import Outcome, settle
 from ._snapshot import Domain, ResolveError, Snapshot
-from ._storage import identify
+from ._storage import Storage, identify
 from ._store import Store, StoreError
 from ._survey import USERDATA_DIR, EmptyStoreError, Scope, survey
 from ._xl import Xl, XlError, host_release
@@ -208,7 +209,8 @@ def _scope(job: Job, domains: dict[int, Domain]) -> Scope:
 
 def _judge(job: Job, plan: Plan, snapshot: Snapshot, dialect: Dialect, result: Result) -> list[Finding]:
     """All findings of a plan, sorted into the result."""
-    found = plan.findings + preflight(plan, snapshot, dialect, identify)
+    picture = from_plan(plan, snapshot, dialect, identify, look=Storage().look, waiting=job.wait)
+    found = plan.findings + preflight(picture)
     standing, accepted = sort_out(found, job.accept)
     result.findings = [finding.as_dict() for finding in standing]
     result.accepted = [finding.as_dict() for finding in accepted]

@@ -13,6 +13,7 @@ ERROR, WARNING = "error", "warning"
 
 #: Every code a finding can carry, with one line on the rule behind it.
 CODES: dict[str, str] = {
+    "backend-down": "a backend domain is missing, or its daemon is not ready",
     "colon-in-target": "libxl cuts a disk's params at the first colon when it reads them back",
     "devices-limit": "a guest has room for 11 virtio-mmio devices",
     "devid-duplicate": "two disks of one guest share a device number",
@@ -22,8 +23,14 @@ CODES: dict[str, str] = {
     "irq-overlap": "an interrupt or a register range is given out twice",
     "made-by-xl": "libxl does not hot-plug virtio disks",
     "mixed-specification": "xen and virtio disks in one guest",
+    "nr-spis": "a guest has fewer interrupts than its devices need",
     "quota": "xenstore's quota for a domain does not hold what is declared",
     "release": "this host's Xen does not know an option",
+    "reorder": "the order of an existing guest's disks changes what the guest calls them",
+    "size-changed": "a target has another size than when the guest got it",
+    "target-in-use": "the backend domain itself uses what is behind a target",
+    "target-missing": "a target is neither a block device nor a regular file",
+    "target-readonly": "a disk is to be written to and its target is read-only",
     "target-shared": "one target in two guests, writable in at least one",
     "virtio-rules": "what libxl demands of a virtio disk",
     "xl-missing": "a xen disk needs xl on the host",
@@ -39,6 +46,7 @@ BINDING = frozenset(
         "irq-overlap",
         "made-by-xl",
         "mixed-specification",
+        "target-in-use",
         "target-shared",
         "virtio-rules",
         "xl-missing",

@@ -1,109 +1,111 @@
 # Copyright (c) xen.virtio contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every rule that would fail or corrupt later, checked over a whole plan at once. Pure.
+"""Every rule that would fail or corrupt later, checked over a whole host at once. Pure.
 
-The rules look at the picture after the plan: what is declared, what stays of the same guests, and what
-other guests have at the same backend domains. A finding always concerns a declared disk or guest: trouble
-among disks that nobody declared is for an audit, not a reason to refuse this call.
+The rules look at the picture after the call (`_picture`): what is declared, what stays of the same guests,
+and what other guests have at the same backend domains. A finding always concerns a declared disk or guest:
+trouble among disks that nobody declared is for an audit, not a reason to refuse this call.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-from ._dialect import Dialect
 from ._diskspec import DiskSpec, virtio_violations
 from ._findings import ERROR, WARNING, Finding
-from ._layout import attachment
-from ._mmio import LIMIT, SLOT
-from ._plan import REMOVED, DiskPlan, GuestPlan, Plan
-from ._snapshot import Quota, Snapshot
+from ._mmio import LIMIT, SLOT, SPI_FIRST, VPL011_SPI
+from ._picture import Backend, Key, Picture, PicturedDisk, PicturedGuest
+from ._snapshot import Quota
+from ._target import BLOCK, FILE, HELD, MISSING, UNKNOWN, Target
 
 #: What one virtio disk costs in xenstore (counted in a real store): nodes owned by the backend domain,
 #: nodes owned by the guest, watches of the backend domain's daemon while attached, and idle.
 NODES_BACKEND, NODES_GUEST, WATCHES_ATTACHED, WATCHES_IDLE = 18, 7, 2, 2
 
-#: From a target to names under which the same storage is known (device number, inode …), where the host
-#: can be asked; a target that it cannot tell about gives nothing.
-Identify = Callable[[int, str], frozenset[str]]
+#: What a backend domain's ``drivers/virtio-disk/status`` says once its daemon is there to serve.
+READY = "ready"
 
 
-@dataclass(frozen=True)
-class _Held:
-    """A target in some guest's hands after the plan."""
-
-    guest: str
-    domid: int
-    vdev: str
-    devid: int
-    backend: int
-    target: str
-    writable: bool
-    shared: bool
-    declared: bool
-
-
-def preflight(plan: Plan, snapshot: Snapshot, dialect: Dialect, identify: Identify) -> list[Finding]:
-    """All findings over a plan, in the order of guests and disks.
-
-    Args:
-        plan: what is to become of the host.
-        snapshot: what the plan was made over.
-        dialect: the host's.
-        identify: tells under which other names a target is known.
-    """
+def preflight(picture: Picture) -> list[Finding]:
+    """All findings over a picture: guest by guest, then what concerns several of them, then backend domains."""
     found: list[Finding] = []
-    for guest in plan.guests:
-        found += _guest_rules(guest, snapshot)
+    for guest in picture.guests:
+        found += _guest_rules(guest, picture)
         for disk in guest.disks:
-            if disk.action != REMOVED and disk.spec is not None:
-                found += _disk_rules(guest.reference, disk, disk.spec, snapshot, dialect)
-    held = _held(plan, snapshot)
-    found += _shared_devids(held, snapshot)
-    found += _shared_targets(held, identify)
-    found += _quotas(plan, snapshot)
+            if disk.declared and disk.spec is not None:
+                found += _disk_rules(disk, disk.spec, picture)
+    disks = picture.disks
+    found += _shared_devids(disks, picture)
+    found += _shared_targets(disks)
+    found += _quotas(picture)
+    found += _backends_down(disks, picture)
     return found
 
 
 # --- one disk ------------------------------------------------------------------------------------------
 
+#: Disk options that not every release has, and no node of its layout carries.
+_GATED = ("grant_usage", "trusted")
 
-def _disk_rules(
-    guest: str, disk: DiskPlan, spec: DiskSpec, snapshot: Snapshot, dialect: Dialect
-) -> Iterable[Finding]:
-    yield from _release_rules(guest, disk, spec, dialect)
-    if disk.specification != "virtio" or disk.wanted is None:
-        return
+
+def _disk_rules(disk: PicturedDisk, spec: DiskSpec, picture: Picture) -> Iterable[Finding]:
+    dialect = picture.dialect
+    for option in _GATED:
+        if getattr(spec, option) is not None and not dialect.accepts(option):
+            yield Finding(
+                "release",
+                ERROR,
+                disk.guest,
+                disk.vdev,
+                f"{disk.vdev}: {option} is not known to Xen {dialect.name}",
+                f"xl {dialect.name} ends with a syntax error, and no node of its layout carries the choice.",
+                f"Leave {option} out, or bring the host to a release that has it.",
+            )
+    if disk.bad is not None:
+        yield Finding(
+            "virtio-rules",
+            ERROR,
+            disk.guest,
+            disk.vdev,
+            disk.bad,
+            "libxl refuses it at create, or makes a wrong device of it.",
+            "Use xvda, xvda1, d0p0, hda, sda or a device number.",
+        )
+    if disk.virtio:
+        yield from _virtio_rules(disk, spec, picture)
+    if disk.facts is not None:
+        yield from _storage_rules(disk, disk.facts, picture)
+
+
+def _virtio_rules(disk: PicturedDisk, spec: DiskSpec, picture: Picture) -> Iterable[Finding]:
     for violation in virtio_violations(spec):
         yield Finding(
             "virtio-rules",
             ERROR,
-            guest,
+            disk.guest,
             disk.vdev,
             f"{disk.vdev}: {violation}",
             "libxl refuses such a virtio disk, or the daemon cannot serve it.",
             "Declare format raw, no script, no colo, an absolute target and no other backendtype than standalone.",
         )
-    wanted = disk.wanted
-    if ":" in wanted.target:
+    if disk.target is not None and ":" in disk.target:
         yield Finding(
             "colon-in-target",
             WARNING,
-            guest,
+            disk.guest,
             disk.vdev,
-            f"{disk.vdev}: the target {wanted.target} has a colon",
+            f"{disk.vdev}: the target {disk.target} has a colon",
             "libxl cuts it there when it lists the disk, so xl block-list and xl list -l show another path.",
             "Use a name without colons, such as one under /dev/disk/by-id.",
         )
-    if wanted.backend_domid != 0 and not wanted.grant_usage:
-        backend = snapshot.domain(wanted.backend_domid).label
+    if disk.foreign:
+        backend = picture.label(disk.backend)
         yield Finding(
             "foreign-mapping",
             WARNING,
-            guest,
+            disk.guest,
             disk.vdev,
             f"{disk.vdev}: grant_usage is off and {backend} serves it",
             f"{backend} then maps all memory of the guest.",
@@ -111,187 +113,296 @@ def _disk_rules(
         )
 
 
-#: Disk options by the dialect that first accepts them, and what to do where it is older.
-_GATED = ("grant_usage", "trusted")
-
-
-def _release_rules(guest: str, disk: DiskPlan, spec: DiskSpec, dialect: Dialect) -> Iterable[Finding]:
-    for option in _GATED:
-        if getattr(spec, option) is not None and not dialect.accepts(option):
-            yield Finding(
-                "release",
-                ERROR,
-                guest,
-                disk.vdev,
-                f"{disk.vdev}: {option} is not known to Xen {dialect.name}",
-                f"xl {dialect.name} ends with a syntax error, and no node of its layout carries the choice.",
-                f"Leave {option} out, or bring the host to a release that has it.",
-            )
+def _storage_rules(disk: PicturedDisk, facts: Target, picture: Picture) -> Iterable[Finding]:
+    """What was seen of the target where it lies."""
+    backend = picture.label(disk.backend)
+    if facts.kind not in (BLOCK, FILE, UNKNOWN):
+        lacks = "is not there" if facts.kind == MISSING else "is neither a block device nor a regular file"
+        yield Finding(
+            "target-missing",
+            ERROR,
+            disk.guest,
+            disk.vdev,
+            f"{disk.vdev}: {disk.target} {lacks} in {backend}",
+            "libxl or the daemon cannot open it: the guest is not created, or comes up without the disk.",
+            f"Make it in {backend} first (xen_storage_tasks), or correct the target.",
+        )
+    # a daemon that holds what it serves this guest with is no stranger
+    strangers = [str(use) for use in facts.uses if not (use.by == HELD and disk.served)]
+    if strangers:
+        yield Finding(
+            "target-in-use",
+            ERROR,
+            disk.guest,
+            disk.vdev,
+            f"{disk.vdev}: {disk.target} is in use in {backend}: {'; '.join(strangers)}",
+            "A file system that two write to, or one reads while the other writes, is destroyed.",
+            f"Unmount it or take it out of what holds it in {backend}, or give the guest a target of its own.",
+        )
+    if facts.readonly and disk.writable:
+        yield Finding(
+            "target-readonly",
+            WARNING,
+            disk.guest,
+            disk.vdev,
+            f"{disk.vdev} is to be written to, and {disk.target} is read-only in {backend}",
+            "The daemon cannot open it, or every write of the guest fails.",
+            "Declare access: ro, or make the target writable.",
+        )
+    if disk.size is not None and facts.size is not None and disk.size != facts.size:
+        yield Finding(
+            "size-changed",
+            WARNING,
+            disk.guest,
+            disk.vdev,
+            f"{disk.vdev}: {disk.target} had {disk.size} bytes when the guest got it, and has {facts.size} now",
+            "The guest goes on with the old size.",
+            "Start it anew (state: restarted).",
+        )
 
 
 # --- one guest -----------------------------------------------------------------------------------------
 
 
-def _guest_rules(guest: GuestPlan, snapshot: Snapshot) -> Iterable[Finding]:
-    virtio = [disk for disk in guest.disks if disk.action != REMOVED and disk.wanted is not None]
-    generic = snapshot.generic.get(guest.domain.domid, {})
-    count = len(virtio) + len(guest.kept) + len(generic)
-    touched = any(disk.declared and disk.action != REMOVED for disk in guest.disks)
-    if count > LIMIT and touched:
+def _guest_rules(guest: PicturedGuest, picture: Picture) -> Iterable[Finding]:
+    for option, sentence in guest.release:
+        yield Finding(
+            "release",
+            ERROR,
+            guest.reference,
+            None,
+            sentence,
+            f"xl of Xen {picture.dialect.name} refuses {option}, or goes on without a word and without it.",
+            f"Leave {option} out, or bring the host to a release that has it.",
+        )
+    for vdev, sentence in guest.lost:
+        yield Finding(
+            "backend-down",
+            ERROR,
+            guest.reference,
+            vdev,
+            sentence,
+            "Nobody would serve it: xl gives up after ten seconds and takes the guest down again.",
+            "Correct backend, or start that domain first.",
+        )
+    virtio = [disk for disk in guest.disks if disk.virtio]
+    count = len(virtio) + len(guest.devices)
+    if count > LIMIT and guest.touched:
         yield Finding(
             "devices-limit",
             ERROR,
             guest.reference,
             None,
-            f"{count} virtio devices ({len(virtio) + len(guest.kept)} disks, {len(generic)} others), "
+            f"{count} virtio devices ({len(virtio)} disks, {len(guest.devices)} others), "
             f"and there is room for {LIMIT}",
             "libxl ends a create with 'Ran out of reserved range for Virtio MMIO IRQ 44'.",
             "Take disks away, or put several file systems on one.",
         )
-    removed = {disk.devid for disk in guest.disks if disk.action == REMOVED}
-    xen = [disk.vdev for disk in guest.disks if disk.action != REMOVED and disk.specification == "xen"]
-    xen += [str(number) for number in snapshot.xen_disks.get(guest.domain.domid, {}) if number not in removed]
-    if xen and (virtio or guest.kept) and touched:
+    if len(virtio) < len(guest.disks) and virtio and guest.touched:
+        xen = sorted({disk.vdev for disk in guest.disks if not disk.virtio})
         yield Finding(
             "mixed-specification",
             ERROR,
             guest.reference,
             None,
-            f"xen disks ({', '.join(sorted(set(xen)))}) and virtio disks in one guest",
+            f"xen disks ({', '.join(xen)}) and virtio disks in one guest",
             "It starts, but from then on libxl can list and detach neither.",
             "Give all disks of the guest one specification.",
         )
-    yield from _overlaps(guest, snapshot)
+    if len(guest.disks) > 1:
+        yield from _duplicates(guest)
+    if guest.allocated:
+        yield from _interrupts(guest, count, picture)
+    else:
+        yield from _overlaps(guest, virtio)
+    if guest.earlier:
+        yield from _reordered(guest, guest.earlier, virtio)
 
 
-def _overlaps(guest: GuestPlan, snapshot: Snapshot) -> Iterable[Finding]:
-    """Two devices of one guest on one interrupt or in one register range; only hand-given places can collide."""
-    placed: list[tuple[str, int, int]] = []
-    for index, (base, irq) in sorted(snapshot.generic.get(guest.domain.domid, {}).items()):
-        placed.append((f"virtio device {index}", base, irq))
-    for live in guest.kept:
-        if live.source is not None:
-            disk = attachment(live.domid, live.devid, live.backend_domid or 0, live.source, None)
-            placed.append((disk.vdev or str(disk.devid), disk.base, disk.irq))
-    for planned in guest.disks:
-        wanted = planned.wanted
-        if planned.action == REMOVED or wanted is None or wanted.irq == 0:
+def _duplicates(guest: PicturedGuest) -> Iterable[Finding]:
+    """Two disks with one device number, however it is spelt."""
+    first: dict[int, str] = {}
+    for disk in guest.disks:
+        if disk.devid is None or not disk.declared:
             continue
-        for other, base, irq in placed:
-            if irq == wanted.irq or abs(base - wanted.base) < SLOT:
+        if disk.devid not in first:
+            first[disk.devid] = disk.vdev
+            continue
+        yield Finding(
+            "devid-duplicate",
+            ERROR,
+            guest.reference,
+            disk.vdev,
+            f"{disk.vdev} is device {disk.devid}, which {first[disk.devid]} of this guest is already",
+            "libxl ends a create with 'device already exists in xenstore'.",
+            "Give every disk of a guest a vdev of its own (xvda, d0p0 and 51712 are one).",
+        )
+
+
+def _overlaps(guest: PicturedGuest, virtio: list[PicturedDisk]) -> Iterable[Finding]:
+    """Two devices of one guest on one interrupt or in one register range; only hand-given places can collide."""
+    placed = [(name, place) for name, place in guest.devices if place is not None]
+    placed += [(disk.vdev, disk.place) for disk in virtio if not disk.declared and disk.place is not None]
+    for disk in virtio:
+        mine = disk.place
+        if not disk.declared or mine is None or mine.irq == 0:
+            continue
+        for other, place in placed:
+            if place.irq == mine.irq or abs(place.base - mine.base) < SLOT:
                 yield Finding(
                     "irq-overlap",
                     ERROR,
                     guest.reference,
-                    planned.vdev,
-                    f"{planned.vdev} (base {wanted.base:#x}, irq {wanted.irq}) lies where {other} does "
-                    f"(base {base:#x}, irq {irq})",
+                    disk.vdev,
+                    f"{disk.vdev} (base {mine.base:#x}, irq {mine.irq}) lies where {other} does "
+                    f"(base {place.base:#x}, irq {place.irq})",
                     "Two devices would answer for one another.",
                     "Give each its own 0x200 bytes and its own interrupt, or leave base and irq out.",
                 )
-        placed.append((planned.vdev, wanted.base, wanted.irq))
+        placed.append((disk.vdev, mine))
+
+
+def _interrupts(guest: PicturedGuest, count: int, picture: Picture) -> Iterable[Finding]:
+    """Interrupts that libxl gives out, against those passed through and their number (libxl_arm.c)."""
+    last = SPI_FIRST + min(count, LIMIT) - 1
+    hit = sorted({irq for irq in guest.irqs if SPI_FIRST <= irq <= last})
+    if hit:
+        yield Finding(
+            "irq-overlap",
+            ERROR,
+            guest.reference,
+            None,
+            f"irqs has {_listed(hit)}, and the guest's {count} virtio devices take {SPI_FIRST} to {last}",
+            "libxl ends a create with 'Physical IRQ … conflicting with Virtio MMIO IRQ range'.",
+            "Pass other interrupts through, or give the guest fewer virtio devices.",
+        )
+    if guest.vuart and VPL011_SPI in guest.irqs:
+        yield Finding(
+            "irq-overlap",
+            ERROR,
+            guest.reference,
+            None,
+            f"irqs has {VPL011_SPI}, which is the emulated UART's",
+            "libxl ends a create with 'Physical IRQ 32 conflicting with pl011 SPI'.",
+            "Leave vuart out, or do not pass that interrupt through.",
+        )
+    if guest.nr_spis is None:
+        return
+    needed = max(
+        [last - 31 if count else 0, VPL011_SPI - 31 if guest.vuart else 0, *(irq - 31 for irq in guest.irqs)]
+    )
+    if guest.nr_spis < needed:
+        # up to 4.21 libxl takes the larger of the two numbers by itself (libxl__arch_domain_prepare_config)
+        strict = picture.dialect.accepts("xenstore_quota")
+        yield Finding(
+            "nr-spis",
+            ERROR if strict else WARNING,
+            guest.reference,
+            None,
+            f"nr_spis is {guest.nr_spis}, and the guest needs {needed}",
+            "libxl ends a create with 'Provided nr_spis value is too small'."
+            if strict
+            else "From Xen 4.22 on libxl ends a create with it; until then it gives the guest what it needs.",
+            f"Say nr_spis: {needed} or more, or leave it out.",
+        )
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(str(number) for number in numbers)
+
+
+def _reordered(
+    guest: PicturedGuest, earlier: tuple[int, ...], virtio: list[PicturedDisk]
+) -> Iterable[Finding]:
+    """A disk that stays and gets another name in the guest, which names virtio disks by their position."""
+    now = {disk.devid: position for position, disk in reversed(list(enumerate(virtio)))}
+    vdevs = {disk.devid: disk.vdev for disk in virtio}
+    moved = [
+        f"{vdevs[number]} from {_name(position)} to {_name(now[number])}"
+        for position, number in enumerate(earlier)
+        if now.get(number, position) != position
+    ]
+    if moved:
+        yield Finding(
+            "reorder",
+            ERROR,
+            guest.reference,
+            None,
+            f"the order of its disks changes what the guest calls them: {', '.join(moved)}",
+            "Its fstab, bootloader or cmdline may name the wrong disk; a vdev has no say in it.",
+            "Keep the order and add new disks at the end, or say allow_reorder: true.",
+        )
+
+
+def _name(position: int) -> str:
+    """What Linux calls the virtio disk at a position (``virtblk_name_format``, drivers/block/virtio_blk.c)."""
+    letters = ""
+    while position >= 0:
+        position, letter = divmod(position, 26)
+        position -= 1
+        letters = chr(ord("a") + letter) + letters
+    return f"vd{letters}"
 
 
 # --- across guests -------------------------------------------------------------------------------------
 
 
-def _held(plan: Plan, snapshot: Snapshot) -> list[_Held]:
-    """Who has which target after the plan, declared disks first."""
-    held: list[_Held] = []
-    planned: set[tuple[int, int]] = set()
-    for guest in plan.guests:
-        for disk in guest.disks:
-            planned.add((guest.domain.domid, disk.devid))
-            wanted = disk.wanted
-            if disk.action == REMOVED or wanted is None:
-                continue
-            held.append(
-                _Held(
-                    guest.reference,
-                    wanted.domid,
-                    disk.vdev,
-                    wanted.devid,
-                    wanted.backend_domid,
-                    wanted.target,
-                    not wanted.readonly,
-                    disk.shared,
-                    declared=True,
-                )
-            )
-    for (domid, devid), live in sorted(snapshot.disks.items(), key=lambda item: item[0]):
-        source, backend = live.source, live.backend_domid
-        domain = snapshot.domain(domid)
-        # a dead domain holds nothing; what it left behind is stale, not shared
-        if (domid, devid) in planned or source is None or backend is None or not domain.alive:
+def _shared_devids(disks: list[PicturedDisk], picture: Picture) -> Iterable[Finding]:
+    by_devid: dict[tuple[Key, int], list[PicturedDisk]] = defaultdict(list)
+    for disk in disks:
+        if disk.virtio and disk.devid is not None and disk.target is not None:
+            by_devid[disk.backend, disk.devid].append(disk)
+    for (backend, number), sharing in by_devid.items():
+        if len(sharing) < 2 or len({disk.holder for disk in sharing}) < 2:
             continue
-        disk_now = attachment(domid, devid, backend, source, None)
-        held.append(
-            _Held(
-                domain.label,
-                domid,
-                disk_now.vdev,
-                devid,
-                backend,
-                disk_now.target,
-                not disk_now.readonly,
-                shared=False,
-                declared=False,
-            )
-        )
-    return held
-
-
-def _shared_devids(held: list[_Held], snapshot: Snapshot) -> Iterable[Finding]:
-    by_devid: dict[tuple[int, int], list[_Held]] = defaultdict(list)
-    for disk in held:
-        by_devid[disk.backend, disk.devid].append(disk)
-    for (backend, number), disks in by_devid.items():
-        if backend in snapshot.launchers or len({disk.domid for disk in disks}) < 2:
+        at = picture.backends[backend]
+        if at.launcher:
             continue
-        for disk in disks:
+        for disk in sharing:
             if not disk.declared:
                 continue
-            others = [other for other in disks if other.domid != disk.domid]
-            label = snapshot.domain(backend).label
+            other = next(other for other in sharing if other.holder != disk.holder)
+            unknown = "; nobody told whether its daemons run by our launcher" if at.launcher is None else ""
             yield Finding(
                 "devid-shared",
-                ERROR,
+                WARNING if at.launcher is None else ERROR,
                 disk.guest,
                 disk.vdev,
-                f"{disk.vdev} is device {number} at {label}, and so is {others[0].vdev} of {others[0].guest}",
+                f"{disk.vdev} is device {number} at {at.label}, and so is {other.vdev} of {other.guest}{unknown}",
                 "Two plain virtio-disk daemons with one device number destroy each other's disk within a second.",
-                f"Use vdevs that are unique among all guests of {label}, or run the daemons with our launcher "
+                f"Use vdevs that are unique among all guests of {at.label}, or run the daemons with our launcher "
                 "(role xen.virtio.virtio_disk_backend).",
             )
 
 
-def _shared_targets(held: list[_Held], identify: Identify) -> Iterable[Finding]:
-    names: dict[tuple[int, str], list[int]] = defaultdict(list)
-    for index, disk in enumerate(held):
-        for name in {f"path:{disk.target}"} | identify(disk.backend, disk.target):
-            names[disk.backend, name].append(index)
+def _shared_targets(disks: list[PicturedDisk]) -> Iterable[Finding]:
+    names: dict[tuple[Key, str], list[int]] = defaultdict(list)
+    for index, disk in enumerate(disks):
+        if disk.target:
+            names[disk.backend, f"path:{disk.target}"].append(index)
+            for name in disk.names:
+                names[disk.backend, name].append(index)
     reported: set[tuple[int, int]] = set()
     for (_backend, name), indexes in names.items():
-        writers = {index for index in indexes if held[index].writable}
+        if len(indexes) < 2:
+            continue
+        writers = {index for index in indexes if disks[index].writable}
         for one in indexes if writers else ():
             # of two readers there is nothing to say: a root file system that a thousand guests read is common
             for other in indexes if one in writers else sorted(writers):
-                if one == other or not held[one].declared or (min(one, other), max(one, other)) in reported:
+                if one == other or not disks[one].declared or (min(one, other), max(one, other)) in reported:
                     continue
                 reported.add((min(one, other), max(one, other)))
-                if _clash(held[one], held[other]):
-                    yield _target_finding(held[one], held[other], name)
+                if not _agreed(disks[one], disks[other]):
+                    yield _target_finding(disks[one], disks[other], name)
 
 
-def _clash(one: _Held, other: _Held) -> bool:
-    if not (one.writable or other.writable):
-        return False
-    if one.shared and (other.shared or not other.declared):
-        return False
-    return (one.domid, one.devid) != (other.domid, other.devid)
+def _agreed(one: PicturedDisk, other: PicturedDisk) -> bool:
+    """Whether all that is known of two disks with one target says that this is wanted."""
+    return one.shared and (other.shared or not other.declared)
 
 
-def _target_finding(one: _Held, other: _Held, name: str) -> Finding:
+def _target_finding(one: PicturedDisk, other: PicturedDisk, name: str) -> Finding:
     how = "compared by path" if name.startswith("path:") else f"the same storage: {name}"
     writer = one if one.writable else other
     return Finding(
@@ -306,55 +417,41 @@ def _target_finding(one: _Held, other: _Held, name: str) -> Finding:
     )
 
 
-# --- quotas --------------------------------------------------------------------------------------------
+# --- backend domains -----------------------------------------------------------------------------------
 
 
-def _quotas(plan: Plan, snapshot: Snapshot) -> Iterable[Finding]:
-    new_at_backend: dict[int, int] = defaultdict(int)
-    after_at_backend: dict[int, int] = defaultdict(int)
-    for (domid, _devid), live in snapshot.disks.items():
-        if snapshot.domain(domid).alive:
-            for backend in live.backends:
-                after_at_backend[backend] += 1
-    for guest in plan.guests:
-        new_in_guest = 0
-        for disk in guest.disks:
-            before = set() if disk.live is None else set(disk.live.backends)
-            after = set() if disk.wanted is None else {disk.wanted.backend_domid}
-            for backend in after - before:
-                new_at_backend[backend] += 1
-                after_at_backend[backend] += 1
-            for backend in before - after:
-                after_at_backend[backend] -= 1
-            if after and (disk.live is None or disk.live.frontend is None):
-                new_in_guest += 1
-        if new_in_guest:
-            yield from _nodes(
-                guest.reference, guest.domain.domid, new_in_guest * NODES_GUEST, new_in_guest, snapshot.quotas
-            )
-    for backend, new in sorted(new_at_backend.items()):
-        label = snapshot.domain(backend).label
-        yield from _nodes(label, backend, new * NODES_BACKEND, new, snapshot.quotas)
-        quota = snapshot.quotas.get(backend)
-        watches = after_at_backend[backend] * WATCHES_ATTACHED + WATCHES_IDLE
-        if quota is not None and watches > quota.watches:
+def _quotas(picture: Picture) -> Iterable[Finding]:
+    for guest in picture.guests:
+        if guest.new and guest.quota is not None:
+            yield from _nodes(guest.reference, guest.new * NODES_GUEST, guest.new, guest.quota)
+    for _key, backend in sorted(picture.backends.items(), key=_by_key):
+        quota = backend.quota
+        if not backend.new or quota is None:
+            continue
+        yield from _nodes(backend.label, backend.new * NODES_BACKEND, backend.new, quota)
+        watches = backend.after * WATCHES_ATTACHED + WATCHES_IDLE
+        if watches > quota.watches:
             yield _quota_finding(
-                label,
-                f"{after_at_backend[backend]} disks need {watches} watches of {quota.watches}{_source(quota)}",
+                backend.label,
+                f"{backend.after} disks need {watches} watches of {quota.watches}{_source(quota)}",
                 "A daemon that gets no watch tries again ten times a second, for ever and without a word.",
                 "watches",
             )
 
 
-def _nodes(label: str, domid: int, nodes: int, disks: int, quotas: Mapping[int, Quota]) -> Iterable[Finding]:
-    quota = quotas.get(domid)
-    if quota is None:
-        return
+def _by_key(entry: tuple[Key, Backend]) -> tuple[bool, int, str]:
+    key = entry[0]
+    return isinstance(key, str), 0 if isinstance(key, str) else key, str(key)
+
+
+def _nodes(label: str, nodes: int, disks: int, quota: Quota) -> Iterable[Finding]:
     after = (quota.used_nodes or 0) + nodes
     if after > quota.nodes:
+        # a daemon that tells what is used tells the limit too
+        source = _source(quota) if quota.used_nodes is None else ""
         yield _quota_finding(
             label,
-            f"{disks} new disks bring {label} to {after} nodes of {quota.nodes}{_source(quota)}",
+            f"{disks} new disks bring {label} to {after} nodes of {quota.nodes}{source}",
             "The domain can then create no node of its own any more; its drivers fail in odd places.",
             "nodes",
         )
@@ -376,3 +473,33 @@ def _quota_finding(domain: str, message: str, why: str, what: str) -> Finding:
         f"Raise it (XENSTORED_ARGS={option}, or xenstore-control quota set {what} N), or accept it by name "
         "with the reason.",
     )
+
+
+def _backends_down(disks: list[PicturedDisk], picture: Picture) -> Iterable[Finding]:
+    """Backend domains whose daemon is not there for disks that have yet to be taken up."""
+    waiting: dict[Key, dict[str, None]] = {}
+    for disk in disks:
+        if disk.pending and disk.declared and disk.virtio:
+            waiting.setdefault(disk.backend, {})[disk.guest] = None
+    for key, guests in waiting.items():
+        backend = picture.backends[key]
+        if not backend.asked or backend.status == READY:
+            continue
+        told = (
+            f"says {backend.status!r} of its daemon"
+            if backend.status is not None
+            else "does not say whether its daemon runs"
+        )
+        named = list(guests)
+        more = f" and {len(named) - 5} more" if len(named) > 5 else ""
+        yield Finding(
+            "backend-down",
+            ERROR if backend.status is not None and picture.waiting else WARNING,
+            backend.label,
+            None,
+            f"{backend.label} {told} (drivers/virtio-disk/status), and disks of {', '.join(named[:5])}{more} "
+            "have yet to be taken up",
+            "Nobody may be there to serve them: xl gives up after ten seconds and takes the guest down again.",
+            f"Start virtio-disk in {backend.label} (role xen.virtio.virtio_disk_backend), or have its unit say "
+            "ready there.",
+        )

@@ -24,6 +24,7 @@ from ansible_collections.xen.virtio.plugins.module_utils._layout import (
     permissions,
 )
 from ansible_collections.xen.virtio.plugins.module_utils._mmio import BASE, SLOT, SPI_FIRST
+from ansible_collections.xen.virtio.plugins.module_utils._picture import from_plan
 from ansible_collections.xen.virtio.plugins.module_utils._plan import (
     Options,
     Plan,
@@ -96,6 +97,7 @@ def written(disk: Attachment, schema: Schema) -> LiveDisk:
 def host(*disks: LiveDisk, **more: Any) -> Snapshot:
     """A snapshot of a host with these disks."""
     more.setdefault("domains", dict(DOMAINS))
+    more.setdefault("statuses", {0: "ready", 1: "ready", 2: "ready"})
     return Snapshot(disks={(live.domid, live.devid): live for live in disks}, **more)
 
 
@@ -124,7 +126,8 @@ def planned(
 
 def all_findings(plan: Plan, snapshot: Snapshot, xen: str = "4.20") -> list[Finding]:
     """What the plan and the preflight over it say."""
-    return plan.findings + preflight(plan, snapshot, DIALECTS[xen], lambda _backend, _target: frozenset())
+    picture = from_plan(plan, snapshot, DIALECTS[xen], lambda _backend, _target: frozenset())
+    return plan.findings + preflight(picture)
 
 
 def codes(findings: Iterable[Finding]) -> list[str]:

@@ -68,8 +68,11 @@ class MemoryStore:
     def series(self) -> Iterator[None]:
         yield
 
-    def transaction(self, work: Callable[[Any], Any], *, retries: int = 8) -> Any:
+    def transaction(
+        self, work: Callable[[Any], Any], *, retries: int = 8, meanwhile: Iterator[object] | None = None
+    ) -> Any:
         """All of it or nothing."""
+        next(meanwhile or iter(()), None)
         self.before(self._begun)
         self._begun += 1
         kept = dict(self.tree)

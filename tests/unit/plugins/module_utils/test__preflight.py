@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils._dialect import DIALECTS
 from ansible_collections.xen.virtio.plugins.module_utils._layout import Branch
+from ansible_collections.xen.virtio.plugins.module_utils._picture import from_plan
 from ansible_collections.xen.virtio.plugins.module_utils._preflight import preflight
 from ansible_collections.xen.virtio.plugins.module_utils._snapshot import Domain, LiveDisk, Quota, Snapshot
 from unit.plugins.module_utils.hosts import DOMAINS, all_findings, attached, codes, disk, guest, host, planned
@@ -141,7 +142,8 @@ def test_one_target_in_two_guests(
 def test_two_names_of_one_device() -> None:
     snapshot = host(attached(4, 51728, target=B))
     plan = planned(snapshot, guest("domu1", disk()))
-    one = preflight(plan, snapshot, DIALECTS["4.20"], lambda backend, target: frozenset({"device 7:0"}))
+    picture = from_plan(plan, snapshot, DIALECTS["4.20"], lambda backend, target: frozenset({"device 7:0"}))
+    one = preflight(picture)
     assert codes(one) == ["target-shared"]
     assert "the same storage: device 7:0" in one[0].message
 
