@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, Union
 
 #: An atom is text, also where it is a number; lists nest.
-Value = Union[str, list["Value"]]  # noqa: UP007: evaluated, also on Python 3.9
+Value = Union[str, list["Value"]]
 
 #: Lists in lists; xl itself looks no deeper than two.
 MAX_DEPTH = 64
