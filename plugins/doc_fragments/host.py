@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """``xen.virtio.host`` for libxl's records, ``xen.virtio.host.xl`` and ``xen.virtio.host.config`` beside it."""
+    """``xen.virtio.host`` for libxl's records; ``xen.virtio.host.xl``, ``….config`` and ``….state`` beside it."""
 
     DOCUMENTATION = r"""
 options:
@@ -33,4 +33,13 @@ options:
       - A configuration is a guest's by the C(name) that stands in it, whatever its file is called.
     type: path
     default: /etc/xen
+"""
+
+    STATE = r"""
+options:
+  state_dir:
+    description:
+      - Where M(xen.virtio.guest) keeps what a guest was made from, and the kernels and other files that it copied.
+    type: path
+    default: /var/lib/xen-virtio
 """

@@ -26,6 +26,7 @@ _HOST: dict[str, dict[str, Any]] = {
     "userdata_dir": {"type": "path", "default": "/var/lib/xen"},
     "xl_path": {"type": "str", "default": "xl"},
     "config_dir": {"type": "path", "default": "/etc/xen"},
+    "state_dir": {"type": "path", "default": "/var/lib/xen-virtio"},
 }
 
 

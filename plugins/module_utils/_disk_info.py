@@ -55,7 +55,7 @@ def gather(
     else:
         chosen = [(reference, snapshot.domain(domain.domid)) for reference, domain in resolved]
     if settle > 0:
-        snapshot = _settled(store, snapshot, settle)
+        snapshot = settled(store, snapshot, settle)
     return [_guest(label, domain, snapshot) for label, domain in chosen]
 
 
@@ -66,7 +66,7 @@ def find(reference: str, domains: dict[int, Domain]) -> Domain:
     return resolve(domains, reference)
 
 
-def _settled(store: Store, snapshot: Snapshot, settle: float) -> Snapshot:
+def settled(store: Store, snapshot: Snapshot, settle: float) -> Snapshot:
     """The snapshot with the states of disks in state 2 read again after a while."""
     serving = {key: live for key, live in snapshot.disks.items() if live.state == STATE_INIT_WAIT}
     if not serving:
@@ -92,19 +92,23 @@ def _in_state(live: LiveDisk, state: str | None) -> LiveDisk:
     return replace(live, backends=backends)
 
 
-def _guest(label: str, domain: Domain, snapshot: Snapshot) -> dict[str, Any]:
+def disks_of(domain: Domain, snapshot: Snapshot) -> list[dict[str, Any]]:
+    """A domain's disks with their health as results carry them: virtio disks by device number, then xen disks."""
     disks = [
         _disk(live, domain, snapshot) for _devid, live in sorted(snapshot.disks_of(domain.domid).items())
     ]
     xen = snapshot.xen_disks.get(domain.domid, {})
-    disks += [xen_live(disk, snapshot.domains, None) for _devid, disk in sorted(xen.items())]
+    return disks + [xen_live(disk, snapshot.domains, None) for _devid, disk in sorted(xen.items())]
+
+
+def _guest(label: str, domain: Domain, snapshot: Snapshot) -> dict[str, Any]:
     return {
         "domain": label,
         "domid": domain.domid,
         "uuid": domain.uuid,
         "alive": domain.alive,
         "made_by": domain.maker,
-        "disks": disks,
+        "disks": disks_of(domain, snapshot),
     }
 
 
