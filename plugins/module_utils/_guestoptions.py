@@ -523,7 +523,7 @@ class Pci(Texts):
             if not equals and place == 0 and ":" in word:
                 said["bdf"] = word
             elif equals:
-                said[key] = value
+                said[key] = bool(re.match(r"\s*[+-]?0*[1-9]", value)) if key in _PCI_FLAGS else value
             elif word:
                 _refuse(text, "a PCI device: [DOMAIN:]BUS:DEVICE.FUNCTION[@VSLOT][,KEY=VALUE...]")
         return said
