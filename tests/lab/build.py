@@ -22,6 +22,7 @@ STUBBED = re.compile(r"^(xc_|xenevtchn_|xenhypfs_)\w+$")
 LEFT_REAL = {
     "xc_interface_close",
     "xc_dom_allocate",
+    "xc_dom_boot_mem_init",
     "xc_dom_kernel_mem",
     "xc_dom_loginit",
     "xc_dom_malloc",

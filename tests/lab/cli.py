@@ -147,7 +147,7 @@ def domain_add(args: argparse.Namespace) -> None:
 
 def domain_list(args: argparse.Namespace) -> None:
     def words(domain: Domain) -> str:
-        names = {"p": "paused", "s": "shutdown", "c": "crashed", "d": "dying"}
+        names = {"p": "paused", "s": domain.shutdown or "", "d": "dying"}
         return " ".join(names[flag] for flag in domain.flags if flag in names) or "running"
 
     host = running(args.name)

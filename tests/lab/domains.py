@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import struct
 import time
 import uuid as uuids
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,14 +27,43 @@ DOM0LESS_RING = (0x39000000 >> 12) + 1
 DOM0LESS_MEMORY_KIB = 262144
 
 
+DOM0_MEMORY_KIB = 1024 << 10
+XEN_MEMORY_KIB = 64 << 10  # what the hypervisor keeps for itself
+TOTAL_KIB = 32 << 20  # LAB_TOTAL_KIB of shim/hypervisor.h
+CPUS = 4  # of shim/toolstack.c
+
+# SHUTDOWN_* of xen/include/public/sched.h
+REASONS = {"poweroff": 0, "reboot": 1, "suspend": 2, "crash": 3, "watchdog": 4, "soft_reset": 5}
+
+
 class Domain(NamedTuple):
     domid: int
     uuid: uuids.UUID
-    flags: str  # of h hvm or pvh, p paused, s shut down, c crashed, d dying
+    flags: str  # of h hvm or pvh, p paused, s shut down, k stays dying when destroyed, d dying
+    mem: int = DOM0LESS_MEMORY_KIB  # KiB it has
+    max: int = DOM0LESS_MEMORY_KIB  # KiB it may have
+    vcpus: int = 1
+    online: int = 1
+    reason: int = 0  # of a shutdown, see REASONS
 
     @property
     def paused(self) -> bool:
         return "p" in self.flags
+
+    @property
+    def shutdown(self) -> str | None:
+        """Why it shut down, None while it did not."""
+        names = {number: name for name, number in REASONS.items()}
+        return names[self.reason] if "s" in self.flags else None
+
+    @property
+    def dying(self) -> bool:
+        return "d" in self.flags
+
+
+NUMBERS = ("mem", "max", "vcpus", "online", "reason")
+# With dom0_mem= xl leaves dom0's memory alone (auto_autoballoon(), tools/xl/xl.c).
+COMMANDLINE = f"placeholder dom0_mem={DOM0_MEMORY_KIB >> 10}M,max:{DOM0_MEMORY_KIB >> 10}M"
 
 
 class Hypervisor:
@@ -47,7 +78,9 @@ class Hypervisor:
         (self.folder / "dom0_port").write_text("1")
         (self.folder / "dom0_ring").write_bytes(bytes(4096))
         os.mkfifo(self.folder / "evtchn", 0o600)
-        self.store(Domain(0, uuids.UUID(int=0), ""))
+        (self.folder / "taken").write_text(f"{XEN_MEMORY_KIB}\n")
+        self.set_commandline(COMMANDLINE)
+        self.store(Domain(0, uuids.UUID(int=0), "", DOM0_MEMORY_KIB, DOM0_MEMORY_KIB, CPUS, CPUS))
 
     def reset(self) -> None:
         """All domains but dom0 end at once, as at a power cut; ids count from 1 again."""
@@ -68,7 +101,8 @@ class Hypervisor:
 
     def store(self, domain: Domain) -> None:
         fresh = self.folder / f"domains/.{domain.domid}.py{os.getpid()}"
-        fresh.write_text(f"{domain.uuid.hex} {domain.flags or '-'}\n")
+        numbers = " ".join(f"{name}={getattr(domain, name)}" for name in NUMBERS)
+        fresh.write_text(f"{domain.uuid.hex} {domain.flags or '-'} {numbers}\n")
         fresh.rename(self.folder / f"domains/{domain.domid}")
 
     def get(self, domid: int) -> Domain | None:
@@ -76,11 +110,12 @@ class Hypervisor:
             text = (self.folder / f"domains/{domid}").read_text()
         except FileNotFoundError:
             return None
-        uuid, _unused, flags = text.strip().partition(" ")
-        return Domain(domid, uuids.UUID(uuid), flags.replace("-", ""))
+        uuid, flags, *numbers = text.split()
+        values = {name: int(value) for name, _unused, value in (item.partition("=") for item in numbers)}
+        return Domain(domid, uuids.UUID(uuid), flags.replace("-", ""), **values)
 
-    def known(self, domid: int) -> Domain:
-        domain = self.get(domid) if domid else None
+    def known(self, domid: int, *, of_dom0: bool = False) -> Domain:
+        domain = self.get(domid) if domid or of_dom0 else None
         if domain is None:
             raise LabError(f"no domain {domid} here; there are {[d.domid for d in self.domains()[1:]]}")
         return domain
@@ -106,15 +141,47 @@ class Hypervisor:
             file.write(f"{domid + 1}\n")
             return domid
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """While a domain's record is read, changed and written: the shims do so too."""
+        with open(self.folder / "lock", "a", encoding="ascii") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def change(self, domid: int, **values: int | str) -> None:
+        with self.locked():
+            self.store(self.known(domid, of_dom0=True)._replace(**values))  # type: ignore[arg-type]
+
     def set_flag(self, domid: int, flag: str, on: bool) -> None:
-        domain = self.known(domid)
-        flags = domain.flags.replace(flag, "") + (flag if on else "")
-        self.store(domain._replace(flags=flags))
+        with self.locked():
+            domain = self.known(domid)
+            flags = domain.flags.replace(flag, "") + (flag if on else "")
+            self.store(domain._replace(flags=flags))
+
+    def shut_down(self, domid: int, reason: str) -> None:
+        """The guest told Xen that it is off, or crashed: its vCPUs stop, its memory stays."""
+        with self.locked():
+            domain = self.known(domid)
+            flags = domain.flags.replace("s", "") + "s"
+            self.store(domain._replace(flags=flags, reason=REASONS[reason]))
+        self.raise_virq()
 
     def destroy(self, domid: int) -> None:
         self.known(domid)
         (self.folder / f"domains/{domid}").unlink()
         self.raise_virq()
+
+    def free_kib(self) -> int:
+        taken = int((self.folder / "taken").read_text())
+        return max(0, TOTAL_KIB - taken - sum(domain.mem for domain in self.domains()))
+
+    def set_free_kib(self, kib: int) -> None:
+        """So much is free now; what no domain has belongs to nobody."""
+        used = sum(domain.mem for domain in self.domains())
+        (self.folder / "taken").write_text(f"{TOTAL_KIB - used - kib}\n")
+
+    def set_commandline(self, text: str) -> None:
+        (self.folder / "commandline").write_text(f"{text}\n")
 
     def raise_virq(self) -> None:
         """VIRQ_DOM_EXC: xenstored looks which domains are still there."""

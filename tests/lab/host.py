@@ -19,17 +19,20 @@ import time
 import uuid as uuids
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
-from . import build, domains, faults, namespace, roots, units, wire
+from . import build, domains, faults, guests, namespace, roots, units, wire
 from .errors import LabError, LabUnavailable
 
 Kind = Literal["dom0less", "toolstack"]
 Daemon = Literal["c", "o"]
+Backend = Literal["answer", "never", "late", "give-up", "refuse"]
+Answers = Literal["answer", "ignore", "hang", "crash", "vanish"]
 TESTS = Path(__file__).resolve().parents[1]
 SOCKET_NAME = 108  # bytes of sun_path, the NUL included
 ROOM_FOR_NAMES = 48  # for the longest name below a host's folder: /root/run/xenstored/socket.real
 ASIDE = "socket.real"
+GUEST = {"shutdown": "answer", "after": 0.0, "follows": True}
 START_TIMEOUT = 30.0  # seconds; a start takes a fraction of one
 
 OXENSTORED_CONF = """\
@@ -126,6 +129,7 @@ class LabHost:
         self._process: subprocess.Popen[bytes] | None = None
         self._short: Path | None = None
         self._dom0less: list[Dom0less] = []
+        self._standing: list[str] = []  # the stand-ins that are on
         self._xen: roots.Xen | None = None
         self._shims: build.Shims | None = None
 
@@ -186,6 +190,7 @@ class LabHost:
         options = {name: state[name] for name in ("daemon", "release", "python", "daemon_args", "keep")}
         host = cls(path, **options)
         host._dom0less = [Dom0less(*item) for item in state["dom0less"]]
+        host._standing = state["standing"]
         host._short = Path(state["short"]) if state["short"] else None
         host._find_programs()
         return host
@@ -228,6 +233,11 @@ class LabHost:
     def python(self) -> str:
         """An executable that is python inside the host: usable as ansible_python_interpreter."""
         return str(self.folder / "python")
+
+    @property
+    def kernel(self) -> str:
+        """A file that can be a guest's kernel: xl reads it, nothing runs it."""
+        return str(self.folder / "vmlinuz")
 
     @property
     def root(self) -> Path:
@@ -338,21 +348,61 @@ class LabHost:
     def unpause_domain(self, domid: int) -> None:
         self.hypervisor.set_flag(domid, "p", False)
 
-    def shutdown_domain(self, domid: int, *, crashed: bool = False) -> None:
-        """The guest powered off (or crashed): the domain is still there, and xenstored and xl are told."""
-        self.hypervisor.set_flag(domid, "s", True)
-        self.hypervisor.set_flag(domid, "c", crashed)
-        self.hypervisor.raise_virq()
+    def shutdown_domain(self, domid: int, reason: str = "poweroff", *, crashed: bool = False) -> None:
+        """The guest ended by itself: the domain is still there, and xenstored and xl are told.
+
+        ``reason``: poweroff, reboot, crash (``crashed=True`` is the same), watchdog, suspend, soft_reset.
+        """
+        self.hypervisor.shut_down(domid, "crash" if crashed else reason)
+
+    def guest_reboots(self, domid: int) -> None:
+        """The guest reboots by itself: xl's daemon destroys the domain and creates it anew, with another domid."""
+        self.hypervisor.shut_down(domid, "reboot")
+
+    def guest_crashes(self, domid: int) -> None:
+        """The guest crashes: xl's daemon does what on_crash says."""
+        self.hypervisor.shut_down(domid, "crash")
+
+    def hold_domain(self, domid: int) -> None:
+        """Once it is destroyed the domain stays there, dying, until `release_domain`: somebody holds its pages."""
+        self.hypervisor.set_flag(domid, "k", True)
+
+    def release_domain(self, domid: int) -> None:
+        """A dying domain is gone at last."""
+        self.kill_domain(domid)
+
+    def set_free_memory(self, mib: int, *, autoballoon: bool = False) -> None:
+        """So much memory of the host is free now.
+
+        Xen is booted with ``dom0_mem=``, so xl leaves dom0's memory alone and a create that needs more
+        fails in building the domain.  With ``autoballoon`` it is not: xl first asks dom0 to give some away,
+        waits 10 s for nothing, and says "failed to free memory for the domain".
+        """
+        self.hypervisor.set_free_kib(mib << 10)
+        self.hypervisor.set_commandline("placeholder" if autoballoon else domains.COMMANDLINE)
 
     def domain_view(self, domid: int) -> str:
         """A socket that is the domain's own view of the store, with its permissions and quotas."""
         self.hypervisor.known(domid)
         path = self.folder / "views" / f"{domid}.sock"
-        if f"view-{domid}" not in self.ask("pids"):
+        if not guests.served(path):
             self._wait_for_ring(domid)
             path.parent.mkdir(exist_ok=True)
-            self._spawn_module("ring", f"view-{domid}", str(self.hypervisor.folder), str(domid), str(path))
+            if "guests" in self.ask("pids"):
+                self._wait_for_view(domid, path)
+            else:
+                self._spawn_module(
+                    "ring", f"view-{domid}", str(self.hypervisor.folder), str(domid), str(path)
+                )
         return self._reachable(path)
+
+    def _wait_for_view(self, domid: int, path: Path) -> None:
+        """The stand-in for guests serves all views."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while not guests.served(path):
+            if time.monotonic() > deadline:
+                raise LabError(f"the stand-in for guests serves no view of domain {domid}")
+            time.sleep(0.005)
 
     def domain_python(self, domid: int, *, device: bool = False) -> str:
         """As ``python``, inside the domain: its /dev/xen/xenbus is its view, there is no xenstored socket.
@@ -401,10 +451,77 @@ class LabHost:
 
     def answer_backends(self, on: bool = True) -> None:
         """Start or end the fake that answers backend states (backends.py says which)."""
+        self._stand_in("backends", on)
+
+    def backend_behaves(
+        self, how: Backend, guest: str | int | None = None, devid: int | None = None, *, after: float = 0.2
+    ) -> None:
+        """What a fake backend does from now on, for one guest (name or domid), one device number, or all.
+
+        "answer" (as all do at first); "never": there is no daemon, no state is ever answered; "late":
+        answers ``after`` seconds late; "give-up": says 2 and removes its directory ``after`` seconds later,
+        as a daemon does which cannot open its image; "refuse": comes up, but never closes.  The last call
+        that fits a device counts, and ends what was under way.
+        """
+        if how not in get_args(Backend):
+            raise LabError(f"no backend behaves {how!r}: it is one of {', '.join(get_args(Backend))}")
+        rules = self.folder / "backends.json"
+        rule = {"how": how, "guest": guest, "devid": devid, "after": after}
+        rules.write_text(json.dumps([*json.loads(rules.read_text()), rule]))
+        if "backends" in self.ask("pids"):
+            self._stand_in("backends", False)
+            self._stand_in("backends", True)
+
+    def guest_answers(
+        self,
+        how: Answers | bool = True,
+        guest: str | int | None = None,
+        *,
+        after: float = 0.0,
+        follows: bool = True,
+    ) -> None:
+        """Start the stand-in for what runs in the guests (guests.py), and say how they take a shutdown.
+
+        Without ``guest`` (a name or a domid) it is meant for all that nothing else was said of.
+
+        - "answer" or True: takes note, and is off (or reboots) ``after`` seconds later; it hangs instead
+          where one of its virtio disks has no backend that serves it
+        - "ignore": takes no note of requests; "hang": takes note, and no more
+        - "crash": takes note, and crashes; "vanish": takes note, and is destroyed by somebody
+        - False: ends the stand-in, for all guests; none of them runs then
+
+        With ``follows=False`` a guest keeps its memory and vCPUs whatever it is told.
+        """
+        if how is False:
+            self._stand_in("guests", False)
+            return
+        word = "answer" if how is True else how
+        if word not in get_args(Answers):
+            raise LabError(f"no guest answers {word!r}: it is one of {', '.join(get_args(Answers))}")
+        path = self.folder / "guests.json"
+        config = json.loads(path.read_text())
+        said = {"shutdown": word, "after": after, "follows": follows}
+        if guest is None:
+            config["default"] = said
+        else:
+            config["guests"][f"{guest}"] = said
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(config))
+        fresh.replace(path)
+        self._stand_in("guests", True)
+
+    def _stand_in(self, name: str, on: bool) -> None:
+        """Start or end a stand-in; one that is on comes again with the store daemon or the power."""
+        self._standing = [one for one in self._standing if one != name] + [name] * on
+        self._save()
         if not on:
-            self.ask("stop", name="backends")
-        elif "backends" not in self.ask("pids"):
-            self._spawn_module("backends", "backends", str(self._run / "xenstored" / "socket"))
+            self.ask("stop", name=name)
+        elif name not in self.ask("pids"):
+            store = str(self._run / "xenstored" / "socket")
+            if name == "guests":
+                self._spawn_module("guests", name, str(self.folder), store)
+            else:
+                self._spawn_module("backends", name, store, str(self.folder / "backends.json"))
 
     def mute(self, after: int = 0, **where: Any) -> faults.Proxy:
         """A way to the store whose replies stop after ``after`` messages and never come again."""
@@ -449,8 +566,8 @@ class LabHost:
 
     def power_on(self) -> list[units.Done]:
         self.start_xenstored()
-        guests, self._dom0less = self._dom0less, []
-        for guest in guests:
+        again, self._dom0less = self._dom0less, []
+        for guest in again:
             self.add_domain(guest.name, "dom0less", guest.uuid, guest.domid, guest.paused)
         return units.run_wanted(self)
 
@@ -495,6 +612,9 @@ class LabHost:
             self._short = Path(tempfile.mkdtemp(prefix="xen-lab-"))
             (self._short / "host").symlink_to(self.folder)
         (self.folder / "log").mkdir()
+        Path(self.kernel).write_bytes(b"a kernel, as far as the lab is concerned\n")
+        (self.folder / "backends.json").write_text("[]")
+        (self.folder / "guests.json").write_text(json.dumps({"default": GUEST, "guests": {}}))
         namespace.make_machine(self.folder / "machine")
         namespace.make_tree(self.root, self.folder / "machine")
         script = namespace.tool_script(self.xen, self._built.toolstack, self.hypervisor.folder)
@@ -571,6 +691,7 @@ class LabHost:
             "pid": pid,
             "short": str(self._short) if self._short else None,
             "dom0less": self._dom0less,
+            "standing": self._standing,
         }
         fresh = self.folder / "state.json.new"
         fresh.write_text(json.dumps(state, indent=2) + "\n")
@@ -581,7 +702,7 @@ class LabHost:
         for name in ("socket", ASIDE):
             (self._run / "xenstored" / name).unlink(missing_ok=True)
         for name in self.ask("pids"):
-            if name.startswith(("view-", "namespace-", "backends")):
+            if name.startswith(("view-", "namespace-", "backends", "guests")):
                 self.ask("stop", name=name)
         self.hypervisor.forget_rings()
         program = "xenstored" if self.daemon == "c" else "oxenstored"
@@ -604,6 +725,8 @@ class LabHost:
             log = (self.folder / "log" / "xenstored.log").read_text(errors="replace").strip()
             raise LabError(f"{error}: {log[-400:]}") from None
         self.run(["xen-init-dom0"])
+        for name in self._standing:
+            self._stand_in(name, True)
 
     def _wait_for_ring(self, domid: int) -> None:
         """xenstored maps a domain's ring when it is introduced, which xl does late in a create."""

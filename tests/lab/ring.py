@@ -62,6 +62,12 @@ class Ring:
         # that moment, would take the torn index for a broken ring and drop the domain.
         self._words[offset // 4] = value & MASK
 
+    def close(self) -> None:
+        for fd in (self.wakeup, self._channel):
+            os.close(fd)
+        self._words.release()
+        self._page.close()
+
     def notify(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full: xenstored will find the earlier ones
             os.write(self._channel, self._port)
@@ -120,15 +126,20 @@ class Pending(NamedTuple):
 
 
 class View:
-    def __init__(self, hypervisor: str, domid: int, path: str) -> None:
+    """Serves one domain's view; several may share a selector."""
+
+    def __init__(
+        self, hypervisor: str, domid: int, path: str, selector: selectors.BaseSelector | None = None
+    ) -> None:
         self.ring = Ring(hypervisor, domid)
-        self.selector = selectors.DefaultSelector()
+        self.selector = selector or selectors.DefaultSelector()
+        self.clients: set[Client] = set()
         self.pending: dict[int, Pending] = {}
         self.watchers: dict[bytes, Client] = {}
         self.answers = bytearray()
         self.next_request = 0
         self.next_token = 0
-        listener = socket.socket(socket.AF_UNIX)
+        self.listener = listener = socket.socket(socket.AF_UNIX)
         os.chdir(os.path.dirname(path))
         fresh = os.path.basename(path)
         if os.path.exists(fresh):
@@ -137,9 +148,20 @@ class View:
         listener.listen(64)
         self.selector.register(listener, selectors.EVENT_READ, lambda _mask: self.accept(listener))
         self.selector.register(self.ring.wakeup, selectors.EVENT_READ, self.woken)
+        self.woken(0)
+
+    def end(self) -> None:
+        """The domain is gone: so is its device."""
+        for thing in (self.listener, self.ring.wakeup):
+            self.selector.unregister(thing)
+        for client in self.clients:
+            client.gone = True
+            self.selector.unregister(client.socket)
+            client.socket.close()
+        self.listener.close()
+        self.ring.close()
 
     def run(self) -> None:
-        self.woken(0)
         while True:
             for key, mask in self.selector.select():
                 handler: Callable[[int], None] = key.data
@@ -149,6 +171,7 @@ class View:
         connection, _unused = listener.accept()
         connection.setblocking(False)
         client = Client(connection)
+        self.clients.add(client)
         self.selector.register(connection, selectors.EVENT_READ, lambda mask: self.on_client(client, mask))
 
     # -- from the ring --
@@ -298,6 +321,7 @@ class View:
         if client.gone:
             return
         client.gone = True
+        self.clients.discard(client)
         self.selector.unregister(client.socket)
         client.socket.close()
         for own in list(client.watches):

@@ -89,6 +89,11 @@ class Client:
     def close(self) -> None:
         self._socket.close()
 
+    @property
+    def stream(self) -> socket.socket:
+        """To wait on together with others; ``events`` may hold more already."""
+        return self._socket
+
     def send(self, kind: int, payload: bytes = b"", tx: int = 0) -> int:
         """Send one request without waiting; returns its request id."""
         self._request += 1

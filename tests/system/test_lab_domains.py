@@ -80,7 +80,7 @@ def test_pause_and_unpause_as_xl_sees_them(lab: LabHost) -> None:
 
     assert state() == "--p---"
     lab.unpause_domain(domid)
-    assert state() == "r-----"
+    assert state() == "-b----"
     lab.xl("pause", str(domid))
     assert lab.hypervisor.known(domid).paused
     lab.shutdown_domain(domid, crashed=True)

@@ -7,8 +7,13 @@
  * The lab's hypervisor: a folder.  Both shims (xenstored.c, toolstack.c) and the Python side
  * (domains.py, ring.py) agree on these files below $XEN_LAB_HV:
  *
- *   domains/<domid>   one line "<uuid as 32 hex digits> <flags>"; the file exists = the domain exists.
- *                     flags: h hvm or pvh, p paused, s shut down, c crashed (with s), d dying, - none
+ *   domains/<domid>   one line "<uuid as 32 hex digits> <flags> mem=<KiB> max=<KiB> vcpus=<count> online=<count>
+ *                     reason=<number>"; the file exists = the domain exists.
+ *                     flags: h hvm or pvh, p paused, s shut down (reason= says why, as SHUTDOWN_* of Xen's
+ *                     sched.h), k stays dying when it is destroyed, d dying, - none
+ *   lock              held while a line is read, changed and written
+ *   taken             KiB of the host's memory that neither dom0 nor a domain has
+ *   commandline       Xen's
  *   next_domid        the lowest domid not given out yet since the boot (locked while it is read and raised)
  *   evtchn            FIFO of native uint32 ports raised in xenstored: LAB_PORT_VIRQ or a domain's port
  *   ring/<domid>      the page a domain shares with xenstored
@@ -37,10 +42,14 @@
 #define LAB_PORT_DOMAIN 100u      /* + domid: the domain kicked its ring */
 #define LAB_DOMIDS 0x7ff0u        /* DOMID_FIRST_RESERVED */
 
+#define LAB_TOTAL_KIB (32ul << 20) /* the host's memory */
+
 struct lab_domain {
     uint32_t domid;
     uint8_t uuid[16];
     char flags[8];
+    unsigned long mem, max; /* KiB */
+    unsigned int vcpus, online, reason;
 };
 
 /* What the daemon or tool starts later (hotplug scripts, say) must not be preloaded too. */
@@ -99,7 +108,7 @@ LAB_UNUSED static void lab_raise(uint32_t port)
 
 LAB_UNUSED static int lab_read_domain(uint32_t domid, struct lab_domain *domain)
 {
-    char path[LAB_PATH], line[64];
+    char path[LAB_PATH], line[256];
     unsigned int byte;
     size_t length;
     FILE *file;
@@ -119,7 +128,8 @@ LAB_UNUSED static int lab_read_domain(uint32_t domid, struct lab_domain *domain)
         return 1;
     for (int i = 0; i < 16 && sscanf(line + 2 * i, "%2x", &byte) == 1; i++)
         domain->uuid[i] = byte;
-    memcpy(domain->flags, line + 33, strnlen(line + 33, sizeof(domain->flags) - 1));
+    sscanf(line + 33, "%7s mem=%lu max=%lu vcpus=%u online=%u reason=%u", domain->flags, &domain->mem,
+           &domain->max, &domain->vcpus, &domain->online, &domain->reason);
     return 1;
 }
 
@@ -133,7 +143,9 @@ LAB_UNUSED static int lab_write_domain(const struct lab_domain *domain)
         return -1;
     for (int i = 0; i < 16; i++)
         fprintf(file, "%02x", domain->uuid[i]);
-    fprintf(file, " %s\n", domain->flags[0] ? domain->flags : "-");
+    fprintf(file, " %s mem=%lu max=%lu vcpus=%u online=%u reason=%u\n",
+            domain->flags[0] ? domain->flags : "-", domain->mem, domain->max, domain->vcpus, domain->online,
+            domain->reason);
     if (fclose(file))
         return -1;
     return rename(fresh, lab_path(path, "domains/%u", domain->domid));
@@ -144,20 +156,51 @@ static inline int lab_has(const struct lab_domain *domain, char flag)
     return strchr(domain->flags, flag) != NULL;
 }
 
-LAB_UNUSED static int lab_set_flag(uint32_t domid, char flag, int on)
+LAB_UNUSED static int lab_lock(void)
+{
+    char path[LAB_PATH];
+    int fd = open(lab_path(path, "lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    if (fd >= 0)
+        flock(fd, LOCK_EX);
+    return fd;
+}
+
+/* Read, change, write; the domain must be there. */
+LAB_UNUSED static int lab_change(uint32_t domid, void (*change)(struct lab_domain *, unsigned long),
+                                 unsigned long argument)
 {
     struct lab_domain domain;
+    int lock = lab_lock(), rc = -1;
+
+    if (lab_read_domain(domid, &domain)) {
+        change(&domain, argument);
+        rc = lab_write_domain(&domain);
+    } else
+        errno = ESRCH;
+    close(lock);
+    return rc;
+}
+
+LAB_UNUSED static void lab_flag(struct lab_domain *domain, char flag, int on)
+{
     char *found, dash;
 
-    if (!lab_read_domain(domid, &domain)) {
-        errno = ESRCH;
-        return -1;
-    }
-    for (dash = '-'; (found = strchr(domain.flags, dash)) || (found = strchr(domain.flags, flag)); )
+    for (dash = '-'; (found = strchr(domain->flags, dash)) || (found = strchr(domain->flags, flag)); )
         memmove(found, found + 1, strlen(found));
-    if (on && strlen(domain.flags) < sizeof(domain.flags) - 1)
-        domain.flags[strlen(domain.flags)] = flag;
-    return lab_write_domain(&domain);
+    if (on && strlen(domain->flags) < sizeof(domain->flags) - 1)
+        domain->flags[strlen(domain->flags)] = flag;
+}
+
+LAB_UNUSED static void lab_text(const char *name, char *text, size_t size)
+{
+    char path[LAB_PATH];
+    FILE *file = fopen(lab_path(path, "%s", name), "re");
+
+    text[file ? fread(text, 1, size - 1, file) : 0] = 0;
+    if (file)
+        fclose(file);
+    text[strcspn(text, "\n")] = 0;
 }
 
 /* Domids are given out upwards and never twice between two boots. */
@@ -209,6 +252,22 @@ LAB_UNUSED static unsigned int lab_list(uint32_t first, unsigned int max, struct
         if (domids[i] >= first && lab_read_domain(domids[i], &out[count]))
             count++;
     return count;
+}
+
+/* What no domain has. */
+LAB_UNUSED static unsigned long lab_free_kib(void)
+{
+    struct lab_domain *all = calloc(LAB_DOMIDS, sizeof(*all));
+    unsigned int count = all ? lab_list(0, LAB_DOMIDS, all) : 0;
+    unsigned long used;
+    char text[32];
+
+    lab_text("taken", text, sizeof(text));
+    used = strtoul(text, NULL, 10);
+    for (unsigned int i = 0; i < count; i++)
+        used += all[i].mem;
+    free(all);
+    return used < LAB_TOTAL_KIB ? LAB_TOTAL_KIB - used : 0;
 }
 
 #endif

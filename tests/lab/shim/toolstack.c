@@ -21,9 +21,7 @@
 #include "hypervisor.h"
 
 #define CPUS 4
-#define PAGES_PER_MIB (1ul << 8)
-#define HOST_MIB 4096ul
-#define GUEST_MIB 256ul
+#define PAGES(kib) ((kib) / (LAB_PAGE >> 10))
 
 /* A handle that libxc itself made, only without a way into the hypervisor: its loggers are real. */
 xc_interface *xc_interface_open(xentoollog_logger *logger, xentoollog_logger *builder, unsigned int flags)
@@ -71,7 +69,7 @@ int xc_version(xc_interface *xch, int command, void *out)
     case XENVER_pagesize:
         return LAB_PAGE;
     case XENVER_commandline:
-        strcpy(out, "");
+        lab_text("commandline", out, sizeof(xen_commandline_t));
         return 0;
     }
     errno = ENOSYS;
@@ -99,8 +97,11 @@ char *xc_xenver_changeset(xc_interface *xch)
 
 char *xc_xenver_commandline(xc_interface *xch)
 {
+    xen_commandline_t text;
+
     (void)xch;
-    return strdup("");
+    lab_text("commandline", text, sizeof(text));
+    return strdup(text);
 }
 
 char *xc_xenver_buildid(xc_interface *xch)
@@ -120,7 +121,8 @@ int xc_physinfo(xc_interface *xch, xc_physinfo_t *info)
     info->max_cpu_id = CPUS - 1;
     info->nr_nodes = 1;
     info->cpu_khz = 1000000;
-    info->total_pages = info->free_pages = info->max_mfn = HOST_MIB * PAGES_PER_MIB;
+    info->total_pages = info->max_mfn = PAGES(LAB_TOTAL_KIB);
+    info->free_pages = PAGES(lab_free_kib());
     info->capabilities = XEN_SYSCTL_PHYSCAP_hvm | XEN_SYSCTL_PHYSCAP_pv | XEN_SYSCTL_PHYSCAP_hap |
                          XEN_SYSCTL_PHYSCAP_gnttab_v1 | XEN_SYSCTL_PHYSCAP_gnttab_v2;
     return 0;
@@ -148,8 +150,10 @@ int xc_numainfo(xc_interface *xch, unsigned int *count, xc_meminfo_t *memory, ui
 {
     (void)xch;
     *count = 1;
-    if (memory)
-        memory->memsize = memory->memfree = HOST_MIB << 20;
+    if (memory) {
+        memory->memsize = LAB_TOTAL_KIB << 10;
+        memory->memfree = lab_free_kib() << 10;
+    }
     if (distance)
         *distance = 10;
     return 0;
@@ -201,7 +205,7 @@ int xc_get_machine_memory_map(xc_interface *xch, struct e820entry entries[], uin
     (void)xch;
     if (!max)
         return 0;
-    entries[0] = (struct e820entry){ .addr = 0, .size = HOST_MIB << 20, .type = 1 };
+    entries[0] = (struct e820entry){ .addr = 0, .size = LAB_TOTAL_KIB << 10, .type = 1 };
     return 1;
 }
 
@@ -220,16 +224,20 @@ static void describe(const struct lab_domain *domain, xc_domaininfo_t *info)
     memset(info, 0, sizeof(*info));
     info->domain = domain->domid;
     memcpy(info->handle, domain->uuid, sizeof(domain->uuid));
-    info->flags = lab_has(domain, 'p') ? XEN_DOMINF_paused : XEN_DOMINF_running;
+    /* dom0 runs, it looks; a guest mostly waits */
+    info->flags = lab_has(domain, 'p') ? XEN_DOMINF_paused : 0;
+    if (!info->flags && !lab_has(domain, 's') && !lab_has(domain, 'd'))
+        info->flags = domain->domid ? XEN_DOMINF_blocked : XEN_DOMINF_running;
     if (lab_has(domain, 'h'))
         info->flags |= XEN_DOMINF_hvm_guest | XEN_DOMINF_hap;
     if (lab_has(domain, 'd'))
         info->flags |= XEN_DOMINF_dying;
     if (lab_has(domain, 's'))
-        info->flags |= XEN_DOMINF_shutdown |
-                       (lab_has(domain, 'c') ? SHUTDOWN_crash : SHUTDOWN_poweroff) << XEN_DOMINF_shutdownshift;
-    info->tot_pages = info->max_pages = GUEST_MIB * PAGES_PER_MIB;
-    info->nr_online_vcpus = 1;
+        info->flags |= XEN_DOMINF_shutdown | domain->reason << XEN_DOMINF_shutdownshift;
+    info->tot_pages = PAGES(domain->mem);
+    info->max_pages = PAGES(domain->max);
+    info->nr_online_vcpus = domain->online;
+    info->max_vcpu_id = domain->vcpus ? domain->vcpus - 1 : 0;
     info->gpaddr_bits = 40;
 }
 
@@ -278,8 +286,11 @@ int xc_domain_getinfo(xc_interface *xch, uint32_t first, unsigned int max, xc_do
         out[count].shutdown = !!(info.flags & XEN_DOMINF_shutdown);
         out[count].shutdown_reason = info.flags >> XEN_DOMINF_shutdownshift & XEN_DOMINF_shutdownmask;
         out[count].nr_pages = info.tot_pages;
-        out[count].max_memkb = GUEST_MIB << 10;
-        out[count].nr_online_vcpus = 1;
+        out[count].blocked = !!(info.flags & XEN_DOMINF_blocked);
+        out[count].crashed = out[count].shutdown && out[count].shutdown_reason == SHUTDOWN_crash;
+        out[count].max_memkb = info.max_pages * (LAB_PAGE >> 10);
+        out[count].nr_online_vcpus = info.nr_online_vcpus;
+        out[count].max_vcpu_id = info.max_vcpu_id;
         memcpy(out[count].handle, info.handle, sizeof(info.handle));
         first = info.domain + 1;
     }
@@ -300,43 +311,88 @@ int xc_domain_create(xc_interface *xch, uint32_t *domid, struct xen_domctl_creat
     }
     memset(&domain, 0, sizeof(domain));
     domain.domid = *domid;
+    domain.vcpus = config->max_vcpus;
+    domain.online = 1; /* a guest brings up the others when it boots */
     strcpy(domain.flags, config->flags & XEN_DOMCTL_CDF_hvm ? "hp" : "p");
     memcpy(domain.uuid, config->handle, sizeof(domain.uuid));
     return lab_write_domain(&domain);
 }
 
+static void become_dying(struct lab_domain *domain, unsigned long unused)
+{
+    (void)unused;
+    lab_flag(domain, 'd', 1);
+}
+
+/* Without 'k' all of a domain is free at once: nobody here holds pages of it. */
 int xc_domain_destroy(xc_interface *xch, uint32_t domid)
 {
+    struct lab_domain domain;
     char path[LAB_PATH];
+    int rc;
 
     (void)xch;
-    if (unlink(lab_path(path, "domains/%u", domid))) {
+    if (!lab_read_domain(domid, &domain)) {
         errno = ESRCH;
         return -1;
     }
+    rc = lab_has(&domain, 'k') ? lab_change(domid, become_dying, 0) : unlink(lab_path(path, "domains/%u", domid));
     lab_raise(LAB_PORT_VIRQ);
-    return 0;
+    return rc;
+}
+
+static void set_paused(struct lab_domain *domain, unsigned long on)
+{
+    lab_flag(domain, 'p', on);
 }
 
 int xc_domain_pause(xc_interface *xch, uint32_t domid)
 {
     (void)xch;
-    return lab_set_flag(domid, 'p', 1);
+    return lab_change(domid, set_paused, 1);
 }
 
 int xc_domain_unpause(xc_interface *xch, uint32_t domid)
 {
     (void)xch;
-    return lab_set_flag(domid, 'p', 0);
+    return lab_change(domid, set_paused, 0);
+}
+
+static void set_shutdown(struct lab_domain *domain, unsigned long reason)
+{
+    lab_flag(domain, 's', 1);
+    domain->reason = reason;
 }
 
 int xc_domain_shutdown(xc_interface *xch, uint32_t domid, int reason)
 {
+    int rc = lab_change(domid, set_shutdown, reason);
+
     (void)xch;
-    if (lab_set_flag(domid, 's', 1) || lab_set_flag(domid, 'c', reason == SHUTDOWN_crash))
-        return -1;
     lab_raise(LAB_PORT_VIRQ);
-    return 0;
+    return rc;
+}
+
+static void set_vcpus(struct lab_domain *domain, unsigned long count)
+{
+    domain->vcpus = count;
+}
+
+int xc_domain_max_vcpus(xc_interface *xch, uint32_t domid, unsigned int count)
+{
+    (void)xch;
+    return lab_change(domid, set_vcpus, count);
+}
+
+static void set_max(struct lab_domain *domain, unsigned long kib)
+{
+    domain->max = kib;
+}
+
+int xc_domain_setmaxmem(xc_interface *xch, uint32_t domid, uint64_t kib)
+{
+    (void)xch;
+    return lab_change(domid, set_max, kib);
 }
 
 int xc_sched_credit2_domain_get(xc_interface *xch, uint32_t domid, struct xen_domctl_sched_credit2 *params)
@@ -355,13 +411,19 @@ const char *xc_domain_get_native_protocol(xc_interface *xch, uint32_t domid)
 
 int xc_vcpu_getinfo(xc_interface *xch, uint32_t domid, uint32_t vcpu, xc_vcpuinfo_t *info)
 {
-    (void)xch, (void)domid;
+    struct lab_domain domain;
+
+    (void)xch;
     memset(info, 0, sizeof(*info));
-    info->online = 1;
-    if (!vcpu)
-        return 0;
-    errno = ESRCH;
-    return -1;
+    if (!lab_read_domain(domid, &domain) || vcpu >= (domain.vcpus ? domain.vcpus : 1)) {
+        errno = ESRCH;
+        return -1;
+    }
+    info->online = vcpu < domain.online;
+    info->blocked = info->online && domid && !lab_has(&domain, 'p');
+    info->running = info->online && !domid;
+    info->cpu = vcpu % CPUS;
+    return 0;
 }
 
 int xc_vcpu_getaffinity(xc_interface *xch, uint32_t domid, int vcpu, xc_cpumap_t hard, xc_cpumap_t soft,
@@ -444,8 +506,26 @@ int xc_dom_module_file(struct xc_dom_image *dom, const char *path, const char *c
     return image_file("xc_dom_module_file", dom, path, cmdline);
 }
 
+static void set_memory(struct lab_domain *domain, unsigned long kib)
+{
+    domain->mem = kib;
+}
+
+/* As libxc: first a claim on all of it, then the memory (meminit_hvm, meminit_pv of xg_dom_x86.c). */
+static int memory_init(struct xc_dom_image *dom)
+{
+    unsigned long kib = (dom->target_pages ? dom->target_pages : dom->total_pages) * (LAB_PAGE >> 10);
+
+    if (lab_free_kib() < kib) {
+        errno = ENOMEM;
+        return -1;
+    }
+    return lab_change(dom->guest_domid, set_memory, kib);
+}
+
 /* libxl asks the image's architecture for its page size when it writes a PVH guest's ACPI tables. */
 static struct xc_dom_arch architecture = {
+    .meminit = memory_init,
     .guest_type = "hvm-3.0-x86_32",
     .native_protocol = "x86_32-abi",
     .page_shift = 12,
@@ -457,6 +537,22 @@ int xc_dom_parse_image(struct xc_dom_image *dom)
     dom->arch_hooks = &architecture;
     dom->xenstore_pfn = 0xfeffc;
     dom->console_pfn = 0xfeffe;
+    return 0;
+}
+
+int xc_dom_boot_xen_init(struct xc_dom_image *dom, xc_interface *xch, uint32_t domid)
+{
+    dom->xch = xch;
+    dom->guest_domid = domid;
+    dom->xen_version = 4 << 16 | XEN_MINOR;
+    strcpy(dom->xen_caps, CAPABILITIES);
+    return 0;
+}
+
+/* As the real one, which looks for the architecture by the image's type and finds none. */
+int xc_dom_mem_init(struct xc_dom_image *dom, unsigned int mib)
+{
+    dom->total_pages = PAGES((unsigned long)mib << 10);
     return 0;
 }
 

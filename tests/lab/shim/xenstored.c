@@ -296,7 +296,7 @@ int xc_domain_getinfo(xc_interface *xch, uint32_t first, unsigned int max, xc_do
         info[count].domid = domain.domid;
         info[count].dying = lab_has(&domain, 'd');
         info[count].shutdown = lab_has(&domain, 's');
-        info[count].crashed = lab_has(&domain, 'c');
+        info[count].crashed = info[count].shutdown && domain.reason == SHUTDOWN_crash;
         first = domain.domid + 1;
     }
     return count;
