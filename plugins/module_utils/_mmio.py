@@ -115,7 +115,7 @@ def spis_needed(places: Iterable[Place], irqs: Iterable[int] = (), *, vuart: boo
 
 
 def enough_spis(given: int, needed: int) -> None:
-    """Check a guest's own ``nr_spis``. Raises MmioError, in libxl's words (an error from Xen 4.22 on)."""
+    """Check a guest's own ``nr_spis``. Raises MmioError, in libxl's words (an error from Xen 4.21 on)."""
     if given < needed:
         raise MmioError(
             f"Provided nr_spis value is too small (minimum required {needed}): {given} were given"

@@ -292,8 +292,8 @@ def _interrupts(guest: PicturedGuest, count: int, picture: Picture) -> Iterable[
         [last - 31 if count else 0, VPL011_SPI - 31 if guest.vuart else 0, *(irq - 31 for irq in guest.irqs)]
     )
     if guest.nr_spis < needed:
-        # up to 4.21 libxl takes the larger of the two numbers by itself (libxl__arch_domain_prepare_config)
-        strict = picture.dialect.accepts("xenstore_quota")
+        # up to 4.20 libxl takes the larger of the two by itself (Xen commit 55d62b8d46, tools/libs/light/libxl_arm.c)
+        strict = picture.dialect.accepts("trap_unmapped_accesses")
         yield Finding(
             "nr-spis",
             ERROR if strict else WARNING,
@@ -302,7 +302,7 @@ def _interrupts(guest: PicturedGuest, count: int, picture: Picture) -> Iterable[
             f"nr_spis is {guest.nr_spis}, and the guest needs {needed}",
             "libxl ends a create with 'Provided nr_spis value is too small'."
             if strict
-            else "From Xen 4.22 on libxl ends a create with it; until then it gives the guest what it needs.",
+            else "From Xen 4.21 on libxl ends a create with it; until then it gives the guest what it needs.",
             f"Say nr_spis: {needed} or more, or leave it out.",
         )
 

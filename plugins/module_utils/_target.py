@@ -80,7 +80,7 @@ class Target:
             "size": self.size,
             "readonly": self.readonly,
             "names": sorted(self.names),
-            "in_use": [{"by": use.by, "what": use.what, "on": use.on} for use in self.uses],
+            "in_use": [{"by": use.by, "what": use.what, "storage": use.on} for use in self.uses],
             "note": self.note,
         }
 
@@ -142,9 +142,9 @@ def _target(facts: object, place: str) -> Target:
 def _use(use: object, place: str) -> Use:
     if not isinstance(use, Mapping) or use.get("by") not in WAYS:
         raise TargetError(
-            f"{place}: an entry of in_use has by (one of {', '.join(WAYS)}), what and on: {use!r}"
+            f"{place}: an entry of in_use has by (one of {', '.join(WAYS)}), what and storage: {use!r}"
         )
-    return Use(str(use["by"]), str(use.get("what") or ""), str(use.get("on") or "it"))
+    return Use(str(use["by"]), str(use.get("what") or ""), str(use.get("storage") or "it"))
 
 
 def _text(value: object) -> str | None:
