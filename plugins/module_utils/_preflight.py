@@ -27,6 +27,9 @@ NODES_BACKEND, NODES_GUEST, WATCHES_ATTACHED, WATCHES_IDLE = 18, 7, 2, 2
 #: What a backend domain's ``drivers/virtio-disk/status`` says once its daemon is there to serve.
 READY = "ready"
 
+#: The name of the daemon's process.
+DAEMON = "virtio-disk"
+
 
 def preflight(picture: Picture) -> list[Finding]:
     """All findings over a picture: guest by guest, then what concerns several of them, then backend domains."""
@@ -127,8 +130,10 @@ def _storage_rules(disk: PicturedDisk, facts: Target, picture: Picture) -> Itera
             "libxl or the daemon cannot open it: the guest is not created, or comes up without the disk.",
             f"Make it in {backend} first (xen_storage_tasks), or correct the target.",
         )
-    # a daemon that holds what it serves this guest with is no stranger
-    strangers = [str(use) for use in facts.uses if not (use.by == HELD and disk.served)]
+    # a daemon that holds what it serves this very guest with is no stranger
+    strangers = [
+        str(use) for use in facts.uses if not (disk.served and use.by == HELD and DAEMON in use.what)
+    ]
     if strangers:
         yield Finding(
             "target-in-use",

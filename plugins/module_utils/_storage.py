@@ -10,7 +10,7 @@ answers for the host it runs on and says nothing of others.
 Nothing is read from the storage itself, and nothing is written anywhere. A block device that nobody is known
 to use is opened for a moment, for reading and exclusively: the kernel refuses that where somebody holds the
 device exclusively, as mounts (also those of other mount namespaces), volumes and RAID do. A virtio-disk daemon
-opens what it serves without that flag, hence is never taken for such a user.
+opens what it serves without that flag (disk/core.c and disk/blk.c there), hence is not taken for such a user.
 """
 
 from __future__ import annotations
@@ -278,25 +278,24 @@ def _held(path: str, device: int) -> tuple[tuple[Use, ...], str | None]:
         os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as error:
         if error.errno == errno.EBUSY:
-            return (Use(HELD, _holder(device) or "", path),), None
+            return (Use(HELD, _openers(device), path),), None
         return (), f"cannot be opened: {error.strerror}"
     return (), None
 
 
-def _holder(device: int) -> str | None:
-    """The process that holds a device exclusively, if it is one (a mount elsewhere is none)."""
+def _openers(device: int) -> str:
+    """The processes that have a device open, up to three; which of them holds it the kernel does not tell."""
+    found: dict[str, str] = {}
     for pid in _entries("/proc"):
-        for number in _entries(f"/proc/{pid}/fd") if pid.isdigit() else ():
+        for number in _entries(f"/proc/{pid}/fd") if pid.isdigit() and pid not in found else ():
             try:
                 status = os.stat(f"/proc/{pid}/fd/{number}")
             except OSError:
                 continue
-            if not stat.S_ISBLK(status.st_mode) or status.st_rdev != device:
-                continue
-            flags = re.search(r"^flags:\s*([0-7]+)$", _text(f"/proc/{pid}/fdinfo/{number}"), re.MULTILINE)
-            if flags is not None and int(flags[1], 8) & os.O_EXCL:
-                return f"{_line(f'/proc/{pid}/comm')} (process {pid})"
-    return None
+            if stat.S_ISBLK(status.st_mode) and status.st_rdev == device:
+                found[pid] = f"{_line(f'/proc/{pid}/comm') or 'a process'} ({pid})"
+                break
+    return ", ".join(list(found.values())[:3])
 
 
 # --- reading -------------------------------------------------------------------------------------------

@@ -38,4 +38,8 @@ def _shown(storage: Storage, target: str) -> dict[str, Any]:
 
 
 def _text(value: str | None) -> str | None:
-    return None if value is None else value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return (
+        None
+        if value is None
+        else value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    )

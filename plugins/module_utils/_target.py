@@ -31,7 +31,7 @@ class Use(NamedTuple):
     """One use of storage by the very domain it belongs to."""
 
     by: str  #: one of WAYS
-    what: str  #: the mount point, the swap's path, the device above it, or the process
+    what: str  #: the mount point, the swap's path, the device above it, or the processes that have it open
     on: str  #: the device or file that is in use; another one than the target where it lies on the same storage
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class Use(NamedTuple):
             MOUNT: f"mounted at {self.what}",
             SWAP: "used as swap",
             HOLDER: f"part of {self.what}",
-            HELD: f"held exclusively by {self.what}" if self.what else "held exclusively",
+            HELD: f"held exclusively, and open in {self.what}" if self.what else "held exclusively",
         }
         return f"{self.on} is {words[self.by]}"
 

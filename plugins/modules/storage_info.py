@@ -94,11 +94,12 @@ targets:
       contains:
         by:
           description:
-            - V(mount), V(swap), V(holder) (another device, such as a volume, is made of it), or V(held) (exclusively).
+            - V(mount), V(swap), V(holder) (another device, such as a volume, is made of it), or V(held) (exclusively, by
+              whomever).
           type: str
           sample: mount
         what:
-          description: Where it is mounted, the swap, the device that is made of it, or the process.
+          description: Where it is mounted, the swap, the device that is made of it, or the processes that have it open.
           type: str
           sample: /srv
         storage:

@@ -222,7 +222,8 @@ def test_targets_are_compared_by_what_they_are_where_somebody_looked() -> None:
 # --- storage -------------------------------------------------------------------------------------------
 
 MOUNTED = Target("block", uses=(Use("mount", "/srv", A),))
-HELD = Target("block", uses=(Use("held", "virtio-disk (process 7)", A),))
+HELD = Target("block", uses=(Use("held", "virtio-disk (7)", A),))
+HELD_ELSEWHERE = Target("block", uses=(Use("held", "dd (7)", A),))
 LIVE = [attached(target=A, state="2")]
 
 
@@ -238,6 +239,7 @@ LIVE = [attached(target=A, state="2")]
         (MOUNTED, LIVE, {}, [("target-in-use", "error", "domu1", "xvda")]),
         (HELD, [], {}, [("target-in-use", "error", "domu1", "xvda")]),
         (HELD, LIVE, {}, []),
+        (HELD_ELSEWHERE, LIVE, {}, [("target-in-use", "error", "domu1", "xvda")]),
         (HELD, [attached(4, target=A)], {"shared": True}, [("target-in-use", "error", "domu1", "xvda")]),
         (Target("block", readonly=True), [], {}, [("target-readonly", "warning", "domu1", "xvda")]),
         (Target("block", readonly=True), [], {"access": "ro"}, []),

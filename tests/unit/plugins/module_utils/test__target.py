@@ -50,7 +50,7 @@ def test_whether_it_is_there(kind: str, exists: bool | None) -> None:
         (Use("swap", "/d", "/d"), "/d is used as swap"),
         (Use("holder", "/dev/dm-0 (a-b)", "/d"), "/d is part of /dev/dm-0 (a-b)"),
         (Use("held", "", "/d"), "/d is held exclusively"),
-        (Use("held", "dd (process 5)", "/d"), "/d is held exclusively by dd (process 5)"),
+        (Use("held", "dd (5)", "/d"), "/d is held exclusively, and open in dd (5)"),
     ],
 )
 def test_uses_in_words(use: Use, words: str) -> None:
