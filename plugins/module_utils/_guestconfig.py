@@ -312,7 +312,7 @@ def render_guest(spec: GuestSpec, dialect: Dialect) -> str:
     """
     blame = _Blame(spec.name)
     for option, sentence in option_release_violations(spec, dialect):
-        blame.refuse(option, sentence)
+        raise GuestError(f"guest {spec.name}: {sentence}", option=option)
     settings: dict[str, Any] = {"name": spec.name}
     for key, value in spec.options.items():
         if isinstance(value, Mapping) and key in FILES:

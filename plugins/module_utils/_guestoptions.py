@@ -309,6 +309,9 @@ class Serial(Texts):
     def read(self, setting: Setting) -> list[str]:
         return [setting.value] if isinstance(setting.value, str) else super().read(setting)
 
+    def render(self, value: Any) -> Value:
+        return str(value[0]) if len(value) == 1 else super().render(value)
+
 
 class Paths(Texts):
     """Absolute paths, of a device tree."""

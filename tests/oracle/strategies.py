@@ -228,3 +228,72 @@ _carried_value = st.recursive(
 
 #: Settings that a configuration can carry.
 CONFIG_SETTINGS = st.dictionaries(st.from_regex(r"\A[a-z][._0-9a-z]{0,8}\Z"), _carried_value, max_size=5)
+
+# --- guests ----------------------------------------------------------------------------------------------
+
+_word = _awkward.filter(bool)
+_switch = st.one_of(st.booleans(), st.sampled_from(["yes", "no", 1, 0]))
+_actions = st.sampled_from(["destroy", "restart", "rename-restart", "preserve", "coredump-destroy"])
+_backend = st.sampled_from(["DomD", "0", 1, "Domain-0", "ä b"])
+_vif = st.fixed_dictionaries(
+    {},
+    optional={
+        "mac": st.sampled_from(["00:16:3e:0:0:1", "00:16:3E:AA:bb:0c"]),
+        "bridge": _word.map(lambda text: text.replace(",", ".")).filter(bool),
+        "backend": _backend.map(str),
+        "ip": st.sampled_from(["10.0.0.1", "10.0.0.1 fe80::1"]),
+        "trusted": st.booleans(),
+        "mtu": st.integers(0, 9000),
+    },
+)
+_device = st.fixed_dictionaries(
+    {"type": st.integers(1, 64).map(lambda number: f"virtio,device{number:x}")},
+    optional={"backend": _backend, "grant_usage": st.booleans()},
+)
+_names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(
+    lambda name: (
+        name.isprintable()
+        and "/" not in name
+        and name == name.strip()
+        and name[0] not in "-."
+        and not (name.isascii() and name.isdigit())
+        and name != "Domain-0"
+    )
+)
+
+#: Guests of an inventory that a configuration of the newest release can carry.
+GUESTS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {"name": _names},
+    optional={
+        "type": st.sampled_from(["pv", "pvh", "hvm"]),
+        "memory": st.one_of(st.integers(1, 2**40), st.integers(1, 4096).map(str), st.just("0x200")),
+        "vcpus": st.integers(1, 128),
+        "cpus": st.one_of(st.sampled_from(["0-3,^1", "all", 2, "nodes:0,^1"]), st.just([0, "1-2"])),
+        "kernel": _word,
+        "ramdisk": _word,
+        "cmdline": _awkward,
+        "bootloader_args": st.lists(_awkward, max_size=3),
+        "dtdev": st.lists(_awkward.map(lambda text: f"/{text}"), max_size=3),
+        "irqs": st.lists(st.integers(0, 1019), max_size=3),
+        "iomem": st.lists(
+            st.tuples(*[st.integers(0, 2**52 - 1)] * 3).map(lambda n: f"{n[0]:x},{n[1]:x}@{n[2]:x}"),
+            max_size=3,
+        ),
+        "pci": st.lists(
+            st.sampled_from(["1:0.0", "0000:02:1f.7@3,seize=1", "name=nic,permissive=0"]), max_size=2
+        ),
+        "vif": st.lists(_vif, max_size=3),
+        "virtio": st.lists(_device, max_size=3),
+        "xenstore_quota": st.dictionaries(st.sampled_from(["nodes", "watches"]), st.integers(0, 2**32 - 1)),
+        "on_crash": _actions,
+        "localtime": _switch,
+        "driver_domain": _switch,
+        "rtc_timeoffset": st.integers(-(2**31), 2**31 - 1),
+        "disks": st.lists(disks(), max_size=3),
+        "extra_config": st.dictionaries(
+            st.from_regex(r"\Ax_[._0-9a-z]{0,5}\Z"),
+            st.one_of(_carried_value, st.integers(), st.booleans()),
+            max_size=3,
+        ),
+    },
+)

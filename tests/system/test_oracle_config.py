@@ -8,6 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.xen.virtio.plugins.module_utils._dialect import NEWEST
+from ansible_collections.xen.virtio.plugins.module_utils._guestconfig import (
+    as_mapping,
+    compare,
+    declare_guest,
+    read_guest,
+    render_guest,
+)
 from ansible_collections.xen.virtio.plugins.module_utils._xlcfg import (
     MAX_DEPTH,
     ConfigError,
@@ -16,11 +24,11 @@ from ansible_collections.xen.virtio.plugins.module_utils._xlcfg import (
     parse_settings,
     render_config,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Oracle
 from oracle.fixtures import MANY
-from oracle.strategies import CONFIG_SETTINGS, CONFIG_TEXTS
+from oracle.strategies import CONFIG_SETTINGS, CONFIG_TEXTS, GUESTS
 
 # The quirks, each once; the parser itself says what is right.
 QUIRKS = [
@@ -179,9 +187,9 @@ def test_documented_refusal(truth: Oracle, text: str, reason: str) -> None:
 
 
 @MANY
-@given(settings=CONFIG_SETTINGS)
-def test_what_is_written_is_what_the_real_parser_reads(truth: Oracle, settings: dict[str, Any]) -> None:
-    assert truth.config(render_config(settings)).settings == settings
+@given(said=CONFIG_SETTINGS)
+def test_what_is_written_is_what_the_real_parser_reads(truth: Oracle, said: dict[str, Any]) -> None:
+    assert truth.config(render_config(said)).settings == said
 
 
 @MANY
@@ -203,3 +211,24 @@ def test_any_text_is_carried_or_refused_by_name(truth: Oracle, value: str) -> No
 def test_number(truth: Oracle, atom: str) -> None:
     said = truth.config(render_config({"memory": atom}))
     assert said.numbers.get("memory") == number_of(atom)
+
+
+@settings(MANY, max_examples=400)
+@given(mapping=GUESTS)
+def test_a_guest_is_what_the_real_parser_reads(truth: Oracle, mapping: dict[str, Any]) -> None:
+    """Each setting that was meant, no other; and read again it is the same guest."""
+    spec = declare_guest(mapping)
+    text = render_guest(spec, NEWEST)
+    settings = truth.config(text).settings
+    assert settings is not None
+    named = {"disk": spec.disks, "virtio": spec.virtio}
+    assert set(settings) == {"name", *spec.options, *[key for key in named if named[key]], *spec.extra_config}
+    assert settings["name"] == mapping["name"]
+    for key in ("kernel", "ramdisk", "cmdline"):
+        assert settings.get(key) == mapping.get(key)
+    for key in ("dtdev", "bootloader_args"):
+        assert settings.get(key) == mapping.get(key)
+    again, _notes = read_guest(text)
+    assert again == spec
+    assert compare(spec, again) == []
+    assert declare_guest(as_mapping(spec)) == spec
