@@ -56,13 +56,15 @@ xenstored-port = {hypervisor}/dom0_port
 """
 
 
-class Dom0less(NamedTuple):
-    """A dom0less domain of this host: Xen starts it at every boot."""
+class AtBoot(NamedTuple):
+    """A domain that comes with every boot of this host."""
 
     name: str | None
+    kind: Kind
     uuid: str | None
     domid: int
     paused: bool
+    ready: Sequence[str]
 
 
 class Xenstored:
@@ -128,7 +130,7 @@ class LabHost:
         self._lifeline = lifeline
         self._process: subprocess.Popen[bytes] | None = None
         self._short: Path | None = None
-        self._dom0less: list[Dom0less] = []
+        self._at_boot: list[AtBoot] = []
         self._standing: list[str] = []  # the stand-ins that are on
         self._xen: roots.Xen | None = None
         self._shims: build.Shims | None = None
@@ -189,7 +191,7 @@ class LabHost:
             raise LabError(f"no lab host in {path}") from None
         options = {name: state[name] for name in ("daemon", "release", "python", "daemon_args", "keep")}
         host = cls(path, **options)
-        host._dom0less = [Dom0less(*item) for item in state["dom0less"]]
+        host._at_boot = [AtBoot(*item) for item in state["at_boot"]]
         host._standing = state["standing"]
         host._short = Path(state["short"]) if state["short"] else None
         host._find_programs()
@@ -314,11 +316,16 @@ class LabHost:
         uuid: str | None = None,
         domid: int | None = None,
         paused: bool = False,
+        *,
+        at_boot: bool | None = None,
+        ready: Sequence[str] = (),
     ) -> int:
         """A domain that xl did not make; returns its domid, which no other domain had since the boot.
 
-        "dom0less": as Xen and init-dom0less leave it, ``dom0less-<domid>`` unless named; it comes again
-        at a reboot.  "toolstack": as another toolstack would, with a name only dom0 can write.
+        "dom0less": as Xen and init-dom0less leave it, ``dom0less-<domid>`` unless named.  "toolstack": as
+        another toolstack would, with a name only dom0 can write.  ``at_boot``: whether it comes again with
+        every boot, with the same domid; dom0less domains do unless it is False, others if it is True.
+        ``ready``: daemons of a driver domain that say so in ``drivers/<daemon>/status`` of it.
         """
         if kind not in {"dom0less", "toolstack"}:
             raise LabError(f"no kind {kind!r} of domain: it is 'dom0less' or 'toolstack'")
@@ -330,10 +337,15 @@ class LabHost:
                 userdata = self.root / f"var/lib/xen/userdata-d.{number}.{identity}.libxl-json"
                 userdata.write_bytes(domains.dom0less_userdata(identity))
                 domains.write_dom0less(client, number, identity, name or f"dom0less-{number}")
-                self._dom0less.append(Dom0less(name, uuid, number, paused))
-                self._save()
             else:
                 domains.write_toolstack(client, number, identity, name or f"domain-{number}")
+            for daemon in ready:
+                for path, value in ((f"drivers/{daemon}", ""), (f"drivers/{daemon}/status", "ready")):
+                    client.write(f"/local/domain/{number}/{path}", value)
+                    client.set_permissions(f"/local/domain/{number}/{path}", [f"n{number}", "r0"])
+        if at_boot or (at_boot is None and kind == "dom0less"):
+            self._at_boot.append(AtBoot(name, kind, uuid, number, paused, list(ready)))
+            self._save()
         return number
 
     def kill_domain(self, domid: int) -> None:
@@ -548,8 +560,10 @@ class LabHost:
     def reboot(self) -> list[units.Done]:
         """Power off and on: domains, /run and the store are gone, /etc, /var/lib and /usr/local stay.
 
-        Then: xenstored, the dom0less domains (each with its domid, but with a new uuid unless it was
-        given one), and the units wanted by multi-user.target; returns what those did.
+        Domids count from 1 again.  In this order come: xenstored; the stand-ins that were on (fake
+        backends and guests, with all that was said of them); the domains that come at boot, each with its
+        domid, but with a new uuid unless it was given one; the units wanted by multi-user.target.
+        Returns what these did.  Domains made by xl come only where a unit creates them.
         """
         self.power_off()
         return self.power_on()
@@ -566,9 +580,11 @@ class LabHost:
 
     def power_on(self) -> list[units.Done]:
         self.start_xenstored()
-        again, self._dom0less = self._dom0less, []
-        for guest in again:
-            self.add_domain(guest.name, "dom0less", guest.uuid, guest.domid, guest.paused)
+        again, self._at_boot = self._at_boot, []
+        for one in sorted(again, key=lambda domain: domain.domid):
+            self.add_domain(
+                one.name, one.kind, one.uuid, one.domid, one.paused, at_boot=True, ready=one.ready
+            )
         return units.run_wanted(self)
 
     def processes(self) -> dict[int, str]:
@@ -690,7 +706,7 @@ class LabHost:
             "keep": self._keep,
             "pid": pid,
             "short": str(self._short) if self._short else None,
-            "dom0less": self._dom0less,
+            "at_boot": self._at_boot,
             "standing": self._standing,
         }
         fresh = self.folder / "state.json.new"

@@ -31,7 +31,8 @@ OWN: dict[str, Own] = {
     "var/log": {"xen": EMPTY},
     "usr/local": {"bin": {}, "sbin": {}, "lib": {}, "share": {}},
 }
-WANTS = "etc/systemd/system/multi-user.target.wants"
+SYSTEM = "etc/systemd/system"
+WANTS = f"{SYSTEM}/multi-user.target.wants"
 
 
 def refuse_below_own(path: Path) -> None:

@@ -331,3 +331,43 @@ def test_disks_of_dom0_with_a_real_image(one: LabHost) -> None:
         file.truncate(1 << 20)
     domid = create(one, "guest", [virtio_disk("xvda", "/var/lib/xen/image", backend=None)])
     assert one.read(f"/local/domain/0/backend/virtio_disk/{domid}/51712/state") == b"2"
+
+
+# ---- a power cycle ----
+
+UNIT = """\
+[Unit]
+After=xenstored.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/sbin/xl create /etc/xen/%i.cfg
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def test_guests_are_back_after_a_power_cycle_where_units_create_them(lab_factory: LabFactory) -> None:
+    host = lab_factory()
+    host.answer_backends()
+    host.guest_answers()
+    host.add_domain()
+    assert host.add_domain(name="DomD", kind="toolstack", at_boot=True, ready=["virtio-disk"]) == 2
+    system = host.root / "etc/systemd/system"
+    (system / "xl@.service").write_text(UNIT)
+    for name in ("one", "two"):
+        create(host, name, [virtio_disk(f"xvd{name[0]}", f"/dev/vg/{name}")])
+        (system / f"multi-user.target.wants/xl@{name}.service").symlink_to("../xl@.service")
+    create(host, "three", 1)
+    assert len(xls_daemons(host)) == 3
+    done = host.reboot()
+    assert [(one.unit, one.returncode) for one in done] == [("xl@one.service", 0), ("xl@two.service", 0)]
+    names = [host.read(f"/local/domain/{domain.domid}/name") for domain in host.hypervisor.domains()]
+    assert names == [b"Domain-0", b"dom0less-1", b"DomD", b"one", b"two"]
+    assert host.read("/local/domain/2/drivers/virtio-disk/status") == b"ready"
+    assert host.read("/local/domain/2/backend/virtio_disk/3/51936/state") == b"2"
+    assert len(xls_daemons(host)) == 2
+    host.xl("shutdown", "one")  # the stand-in for guests is back too
+    assert until(gone(host, 3))

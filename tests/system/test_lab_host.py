@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -266,8 +267,10 @@ def test_reboot_runs_the_wanted_units(lab: LabHost) -> None:
     [
         ("Type=oneshot", "Type=simple", "Type=oneshot"),
         ("RemainAfterExit=yes", "ExecStartPost=/bin/true", "does not understand ExecStartPost="),
-        ("ExecStart=/bin/sh", "ExecStart=-/bin/sh", "absolute path and no prefix"),
+        ("ExecStart=/bin/sh", "ExecStart=@/bin/sh", "absolute path and no prefix"),
         ("/usr/local/lib/at-boot.sh", "%h/at-boot.sh", "no specifier"),
+        ("/usr/local/lib/at-boot.sh", "$HOME/at-boot.sh", "no variable"),
+        ("RemainAfterExit=yes", "TimeoutStartSec=soon", "time span"),
         ("[Install]", "[Timer]", r"\[Timer\]"),
     ],
 )
@@ -282,6 +285,83 @@ def test_a_failing_unit_is_reported(lab: LabHost) -> None:
     (lab.root / "usr/local/lib/at-boot.sh").write_text("echo sorry >&2; exit 5")
     (done,) = lab.reboot()
     assert done == ("at-boot.service", 5, "sorry\n")
+
+
+def install(host: LabHost, name: str, unit: str, service: str, *, wanted: bool = True, by: str = "") -> None:
+    """Write a unit, and enable it: for multi-user.target, or for another unit."""
+    system = host.root / "etc/systemd/system"
+    template = re.sub(r"@.*\.", "@.", name)
+    text = f"[Unit]\n{unit}\n[Service]\nType=oneshot\nRemainAfterExit=yes\n{service}\n"
+    (system / template).write_text(text + "[Install]\nWantedBy=multi-user.target\n")
+    if wanted:
+        folder = system / (by or "multi-user.target.wants")
+        folder.mkdir(exist_ok=True)
+        (folder / name).symlink_to(f"../{template}")
+
+
+def echo(word: str) -> str:
+    return f"ExecStart=/bin/echo {word}"
+
+
+def test_units_come_in_the_order_they_ask_for(lab: LabHost) -> None:
+    install(lab, "a.service", "After=c.service", echo("a"))
+    install(lab, "b.service", "Requires=d.service\nAfter=d.service", echo("b"))
+    install(lab, "c.service", "Wants=e.service nobody.service\nAfter=e.service network.target", echo("c"))
+    install(lab, "d.service", "", echo("d"), wanted=False)
+    install(lab, "e.service", "Before=b.service", echo("e"), wanted=False)
+    install(lab, "f.service", "", echo("f"), by="e.service.wants")
+    assert [done.unit[0] for done in lab.reboot()] == ["d", "e", "b", "c", "a", "f"]
+
+
+def test_units_that_wait_for_each_other_are_refused(lab: LabHost) -> None:
+    install(lab, "a.service", "After=b.service", echo("a"))
+    install(lab, "b.service", "After=a.service", echo("b"))
+    with pytest.raises(LabError, match=r"wait for each other: a\.service, b\.service"):
+        lab.reboot()
+
+
+def test_what_a_failed_unit_was_required_for_is_not_started(lab: LabHost) -> None:
+    install(lab, "a.service", "Requires=b.service\nAfter=b.service", echo("a"))
+    install(lab, "b.service", "", "ExecStart=/bin/false")
+    install(lab, "c.service", "Wants=b.service\nAfter=b.service xenstored.service", echo("c"))
+    install(lab, "d.service", "Requires=absent.service", echo("d"))
+    install(lab, "e.service", "Requires=xenstored.service", echo("e"))
+    done = {one.unit[0]: one for one in lab.reboot()}
+    assert {name: one.returncode for name, one in done.items()} == {"a": 1, "b": 1, "c": 0, "d": 1, "e": 0}
+    assert done["a"].output == "not started: b.service failed or is not there\n"
+    assert done["d"].output == "not started: absent.service failed or is not there\n"
+
+
+def test_templates_environment_and_commands_before(lab: LabHost) -> None:
+    service = "\n".join(
+        [
+            'Environment=WORD=%i "MORE=%p and %%"',
+            "ExecStartPre=-/bin/false",
+            "ExecStart=/bin/sh -c 'echo main %I; printenv WORD MORE'",
+            "ExecStartPre=/bin/echo first %n",
+        ]
+    )
+    install(lab, "guest@one.service", "After=guest@two-x.service", service)
+    (lab.root / "etc/systemd/system/multi-user.target.wants/guest@two-x.service").symlink_to(
+        "../guest@.service"
+    )
+    two, one = lab.reboot()
+    assert two == ("guest@two-x.service", 0, "first guest@two-x.service\nmain two/x\ntwo-x\nguest and %\n")
+    assert one == ("guest@one.service", 0, "first guest@one.service\nmain one\none\nguest and %\n")
+
+
+@pytest.mark.parametrize(
+    ("settings", "stays"),
+    [
+        ("RemainAfterExit=yes", True),
+        ("RemainAfterExit=no", False),
+        ("RemainAfterExit=no\nKillMode=process", True),
+    ],
+)
+def test_a_service_that_is_over_takes_its_daemons_along(lab: LabHost, settings: str, stays: bool) -> None:
+    install(lab, "a.service", "", f"{settings}\nExecStart=/bin/sh -c 'setsid sleep 1000 & exit 0'")
+    lab.reboot()
+    assert any("sleep 1000" in command for command in lab.processes().values()) == stays
 
 
 # ---- the end ----
