@@ -9,18 +9,15 @@ alike; the service is a systemd oneshot. All of it goes when the last declaratio
 
 from __future__ import annotations
 
-import importlib
-import io
 import json
 import os
 import re
 import sys
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from . import _boot
+from . import _archive, _boot
 from ._declaration import GuestDeclaration
 from ._disk import Job
 from ._files import FileChange, gone, linked, wanted
@@ -187,45 +184,9 @@ def _json(document: Mapping[str, Any]) -> bytes:
     return (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
 
 
-_IMPORT = re.compile(r"(?m)^from \.(_[a-z_]+) import|^from \. import (_[a-z_]+)")
-
-
 def archive_bytes() -> bytes:
-    """A zip that Python runs: `_boot` and every module of ours that it needs, always the same bytes."""
-    package = (__package__ or "").rsplit(".", 1)
-    sources = _closure(".".join(package), "_boot")
-    entries = {f"xen_virtio/{name}.py": source for name, source in sources.items()}
-    entries["xen_virtio/__init__.py"] = ""
-    entries["__main__.py"] = (
-        "import sys\n\nfrom xen_virtio._boot import main\n\nsys.exit(main(sys.argv[1:]))\n"
-    )
-    held = io.BytesIO()
-    with zipfile.ZipFile(held, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(entries):
-            info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            info.external_attr = 0o644 << 16
-            archive.writestr(info, entries[name].encode())
-    return held.getvalue()
-
-
-def _closure(package: str, first: str) -> dict[str, str]:
-    sources: dict[str, str] = {}
-    wanted_names = [first]
-    while wanted_names:
-        name = wanted_names.pop()
-        if name in sources:
-            continue
-        sources[name] = _source(f"{package}.{name}")
-        wanted_names += [found[0] or found[1] for found in _IMPORT.findall(sources[name])]
-    return sources
-
-
-def _source(name: str) -> str:
-    """A module's source, also where it was loaded from the zip in which Ansible ships modules."""
-    spec = importlib.import_module(name).__spec__
-    loader = getattr(spec, "loader", None)
-    source = loader.get_source(name) if loader is not None and hasattr(loader, "get_source") else None
-    if source is None:
-        raise PersistError(f"the source of {name} cannot be read, so nothing can be kept on the host")
-    # Ansible's own loader of collections gives bytes
-    return source.decode() if isinstance(source, bytes) else str(source)
+    """The code that applies declarations at boot."""
+    try:
+        return _archive.archive_bytes("_boot")
+    except _archive.ArchiveError as error:
+        raise PersistError(str(error)) from error

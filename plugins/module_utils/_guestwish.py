@@ -1,0 +1,178 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a user wishes of a host's guests, checked and in one form. Pure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ._declaration import nearest
+from ._guestconfig import GuestError, GuestSpec, declare_guest, split_guest, stored_name
+from ._guestfiles import Image, file_name, read_image
+from ._guestplan import GONE, RECREATE, STATES
+
+#: Options of a config that may be an image: ``{src, checksum}``.
+IMAGES = ("kernel", "ramdisk", "device_tree")
+
+#: Keys of a guest that are not xl's and may stand beside its config.
+OURS = ("state", "autostart", "path", "content", "recreate", "force_destroy", "allow_reorder")
+
+
+class WishError(ValueError):
+    """A guest that cannot be read; the text names it and the option."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One guest as wished for.
+
+    Attributes:
+        name: its name, which stands for its domain as well.
+        state: one of `_guestplan.STATES`.
+        spec: its configuration; None where none was said, or a text of the user's own.
+        content: that text.
+        path: of its configuration on the host.
+        recreate, force_destroy, allow_reorder: the guards.
+        autostart: whether it comes up with the host; None leaves it as it is.
+        images: files to be kept under their checksums.
+    """
+
+    name: str
+    state: str
+    path: str
+    spec: GuestSpec | None = None
+    content: str | None = None
+    recreate: str = "never"
+    force_destroy: bool = False
+    allow_reorder: bool = False
+    autostart: bool | None = None
+    images: tuple[Image, ...] = ()
+
+    @property
+    def said(self) -> bool:
+        """Whether anything was said of its configuration."""
+        return self.spec is not None or self.content is not None
+
+
+def read_wishes(
+    guests: object, defaults: Mapping[str, Any], *, config_dir: str, images_dir: str
+) -> tuple[Wish, ...]:
+    """Read guests: a list, or a mapping by name.
+
+    Args:
+        guests: as the user wrote them.
+        defaults: of the keys in `OURS`, for guests that say nothing else.
+        config_dir: where a configuration lies whose path is not said.
+        images_dir: where images are kept.
+
+    Raises:
+        WishError: what is wrong, and with which guest.
+        GuestError, GuestFileError: the same, of an option.
+    """
+    wishes = tuple(_wish(entry, defaults, config_dir, images_dir) for entry in _entries(guests))
+    for index, wish in enumerate(wishes):
+        for other in wishes[:index]:
+            if other.name == wish.name:
+                raise WishError(f"guest {wish.name} is declared twice; declare a guest once")
+            if other.path == wish.path:
+                raise WishError(
+                    f"guests {other.name} and {wish.name} share the path {wish.path}; give each its own"
+                )
+    return wishes
+
+
+def _entries(guests: object) -> Iterable[Mapping[str, Any]]:
+    if isinstance(guests, Mapping):
+        for name, entry in guests.items():
+            if entry is not None and not isinstance(entry, Mapping):
+                raise WishError(f"guests: {name}: a guest is a mapping of its options, not {entry!r}")
+            said = dict(entry or {})
+            if str(said.setdefault("name", name)) != str(name):
+                raise WishError(f"guests: {name} calls itself {said['name']!r}; a guest's key is its name")
+            yield said
+        return
+    if not isinstance(guests, (list, tuple)):
+        raise WishError(f"guests is a list of guests or a mapping by name, not {guests!r}")
+    for index, entry in enumerate(guests):
+        if not isinstance(entry, Mapping):
+            raise WishError(f"guests[{index}]: a guest is a mapping of its options, not {entry!r}")
+        yield entry
+
+
+def _wish(entry: Mapping[str, Any], defaults: Mapping[str, Any], config_dir: str, images_dir: str) -> Wish:
+    said = {key: value for key, value in entry.items() if value is not None}
+    given = said.get("name")
+    if given is None or isinstance(given, (bool, Mapping, list)) or not str(given).strip():
+        raise WishError("a guest needs a name")
+    name = str(given)
+    guards: dict[str, Any] = {key: said.pop(key) for key in ("force_destroy", "allow_reorder") if key in said}
+    config, beside = split_guest(said)
+    ours: dict[str, Any] = {key: defaults.get(key) for key in OURS}
+    ours.update(beside)
+    ours.update(guards)
+    for key in ours:
+        if key not in OURS:
+            raise WishError(f"{name}: unknown key {key!r}{nearest(str(key), OURS)}")
+    _one_of(name, "state", ours["state"], STATES)
+    _one_of(name, "recreate", ours["recreate"], RECREATE)
+    images = []
+    for option in IMAGES:
+        image = config.get(option)
+        if isinstance(image, Mapping):
+            kept = stored_name(str(image.get("src")), str(image.get("checksum")))
+            images.append(read_image(name, option, image, images_dir, kept))
+            config[option] = images[-1].path
+    content = ours["content"]
+    has_config = set(config) - {"name"}
+    if content is not None and not isinstance(content, str):
+        raise WishError(f"{name}: content is the text of a configuration, not {content!r}")
+    if content is not None and has_config:
+        raise WishError(
+            f"{name}: content is a whole configuration, so {sorted(has_config)[0]} beside it would have no effect; "
+            "leave one of them out"
+        )
+    if ours["state"] == GONE:
+        content, has_config, images = None, set(), []
+    return Wish(
+        name=name,
+        state=ours["state"],
+        path=_path(name, ours["path"], config_dir),
+        spec=declare_guest(config) if has_config else None,
+        content=content,
+        recreate=ours["recreate"],
+        force_destroy=_flag(name, "force_destroy", ours["force_destroy"]) or False,
+        allow_reorder=_flag(name, "allow_reorder", ours["allow_reorder"]) or False,
+        autostart=_flag(name, "autostart", ours["autostart"]),
+        images=tuple(images),
+    )
+
+
+def _one_of(name: str, key: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise WishError(
+            f"{name}: {key} is one of {', '.join(known)}, not {value!r}{nearest(str(value), known)}"
+        )
+
+
+def _flag(name: str, key: str, value: object) -> bool | None:
+    words = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+    if isinstance(value, str):
+        value = words.get(value.strip().lower(), value)
+    if value is not None and not isinstance(value, bool):
+        raise WishError(f"{name}: {key} is true or false, not {value!r}")
+    return value
+
+
+def _path(name: str, path: object, config_dir: str) -> str:
+    if path is None:
+        return os.path.join(config_dir, f"{file_name(name)}.cfg")
+    if not isinstance(path, str) or not path.startswith("/") or "\0" in path or path.endswith("/"):
+        raise WishError(f"{name}: path is the absolute path of its configuration, not {path!r}")
+    return os.path.normpath(path)
+
+
+__all__ = ["IMAGES", "OURS", "GuestError", "Wish", "WishError", "read_wishes"]
