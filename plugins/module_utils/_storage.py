@@ -10,7 +10,7 @@ answers for the host it runs on and says nothing of others.
 Nothing is read from the storage itself, and nothing is written anywhere. A block device that nobody is known
 to use is opened for a moment, for reading and exclusively: the kernel refuses that where somebody holds the
 device exclusively, as mounts (also those of other mount namespaces), volumes and RAID do. A virtio-disk daemon
-opens what it serves without that flag (disk/core.c and disk/blk.c there), hence is not taken for such a user.
+opens what it serves without that flag (disk_image__open in its disk/core.c), hence is not taken for such a user.
 """
 
 from __future__ import annotations
@@ -171,15 +171,15 @@ class Storage:
         """All known uses of the storage behind a path, each once."""
         found: dict[Use, None] = {}
         seen: set[str] = set()
-        waiting = [_key(status)]
+        waiting = [(_key(status), True)]
         while waiting:
-            key = waiting.pop(0)
-            if key in seen or len(seen) > 1000:
+            key, covered = waiting.pop(0)
+            if key in seen:
                 continue
+            label = _called(key) if seen else path
             seen.add(key)
-            label = path if len(seen) == 1 else _called(key)
             found.update(dict.fromkeys(self._direct(key, label)))
-            waiting += self._beside(key, whole=len(seen) == 1)
+            waiting += self._beside(key, covered)
         return list(found)
 
     def _direct(self, key: str, label: str) -> Iterator[Use]:
@@ -193,22 +193,28 @@ class Storage:
                 volume = _line(f"/sys/class/block/{entry}/dm/name")
                 yield Use(HOLDER, f"/dev/{entry} ({volume})" if volume else f"/dev/{entry}", label)
 
-    def _beside(self, key: str, *, whole: bool) -> list[str]:
-        """Other devices and files on the same storage: whoever uses them uses this."""
-        found = list(self.looped().get(key, ()))
+    def _beside(self, key: str, covered: bool) -> Iterator[tuple[str, bool]]:
+        """Other devices and files on the same storage: whoever uses them uses this.
+
+        Each with whether the target covers all of it: of a disk that only holds the target's partition, the
+        other partitions are no concern.
+        """
+        for loop in self.looped().get(key, ()):
+            yield loop, covered
         if key.startswith("file "):
-            return found
+            return
         sysfs = f"/sys/dev/block/{key}"
         backing = _line(f"{sysfs}/loop/backing_file")
-        if backing:
-            with contextlib.suppress(OSError):
-                found.append(_key(os.stat(backing)))
-        if not os.path.exists(f"{sysfs}/partition"):
-            found += _partitions(sysfs) if whole or key in found else []
-        elif whole:
+        below = _key_of(backing) if backing else None
+        if below is not None:
+            yield below, covered
+        if os.path.exists(f"{sysfs}/partition"):
             disk = _line(f"{sysfs}/../dev")
-            found += [disk] if disk else []
-        return found
+            if disk:
+                yield disk, False
+        elif covered:
+            for part in _partitions(sysfs):
+                yield part, True
 
     def mounted(self) -> dict[str, list[str]]:
         """Mount points by what is mounted there."""

@@ -92,7 +92,7 @@ def partitioned(loop: Loop, path: Path) -> str:
 
 def uses(target: Path | str) -> list[tuple[str, str, str]]:
     """By what, where, and on which part of its storage a target is in use."""
-    return [tuple(use) for use in Storage().look(str(target)).uses]
+    return [(use.by, use.what, use.on) for use in Storage().look(str(target)).uses]
 
 
 # --- files ---------------------------------------------------------------------------------------------

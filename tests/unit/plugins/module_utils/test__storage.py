@@ -13,7 +13,13 @@ from typing import Any
 
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils import _storage
-from ansible_collections.xen.virtio.plugins.module_utils._storage import identify
+from ansible_collections.xen.virtio.plugins.module_utils._storage import (
+    Mount,
+    Storage,
+    identify,
+    parse_mounts,
+    parse_swaps,
+)
 
 
 def test_a_file_and_its_links_are_one(tmp_path: Path) -> None:
@@ -45,13 +51,25 @@ def test_of_these_nothing_can_be_told(backend: int, target: str) -> None:
 #: device → (major:minor, files below its /sys/dev/block entry)
 DEVICES: dict[str, tuple[int, int, dict[str, str]]] = {
     "/dev/sda": (8, 0, {"sda1/dev": "8:1", "sda1/partition": "1", "sda2/dev": "8:2", "sda2/partition": "2"}),
-    "/dev/sda1": (8, 1, {"partition": "1", "../dev": "8:0"}),
-    "/dev/sda2": (8, 2, {"partition": "2", "../dev": "8:0"}),
+    "/dev/sda1": (8, 1, {"partition": "1", "../dev": "8:0", "uevent": "MAJOR=8\nDEVNAME=sda1"}),
+    "/dev/sda2": (8, 2, {"partition": "2", "../dev": "8:0", "holders/dm-0": "", "holders/md7": ""}),
+    "/dev/sdb": (8, 16, {"size": "2048", "ro": "1"}),
+    "/dev/dm-0": (253, 0, {"size": "1024", "ro": "0"}),
     "/dev/disk/by-id/x": (8, 1, {"partition": "1", "../dev": "8:0"}),
     "/dev/loop0": (7, 0, {"loop/backing_file": "/image"}),
     "/dev/loop1": (7, 1, {"loop/backing_file": "/image (deleted)"}),
     "/dev/loop2": (7, 2, {"loop/backing_file": "/dev/loop2"}),
+    "/dev/loop3": (7, 3, {"loop/backing_file": "/dev/sda"}),
 }
+
+
+MOUNTS = r"""22 28 0:20 / /proc rw,nosuid shared:5 - proc proc rw
+30 28 253:0 / /a\040b rw,relatime shared:1 master:2 - ext4 /dev/mapper/vg-root rw
+31 28 0:40 /sub /pool rw - btrfs /dev/sda1 rw,subvol=/sub
+32 28 0:41 / /gone rw - btrfs /dev/gone rw
+half a line
+"""
+SWAPS = "Filename\tType\tSize\tUsed\tPriority\n/dev/sdb partition 1 0 -2\n/no\\040file file 1 0 -3\n\n"
 
 
 @pytest.fixture
@@ -62,6 +80,10 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
         for major, minor, entries in DEVICES.values()
         for name, text in entries.items()
     }
+
+    files["/sys/class/block/dm-0/dm/name"] = "vg-root"
+    files["/proc/self/mountinfo"] = MOUNTS
+    files["/proc/swaps"] = SWAPS
 
     def status(path: str) -> Any:
         if path == "/image":
@@ -74,6 +96,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "stat", status)
     monkeypatch.setattr(os.path, "exists", lambda path: path in files)
     monkeypatch.setattr(_storage, "_line", files.get)
+    monkeypatch.setattr(_storage, "_text", lambda path: files.get(path, ""))
+    monkeypatch.setattr(os.path, "realpath", lambda path: path)
+    monkeypatch.setattr(_storage, "_held", lambda _path, _device: ((), None))
     monkeypatch.setattr(
         _storage,
         "_entries",
@@ -99,3 +124,39 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("machine")
 def test_block_devices(one: str, other: str, meet: bool) -> None:
     assert bool(identify(0, one) & identify(0, other)) == meet
+
+
+def test_the_tables_of_the_kernel() -> None:
+    assert parse_mounts(MOUNTS) == [
+        Mount("0:20", "/proc", "proc"),
+        Mount("253:0", "/a b", "/dev/mapper/vg-root"),
+        Mount("0:40", "/pool", "/dev/sda1"),
+        Mount("0:41", "/gone", "/dev/gone"),
+    ]
+    assert parse_swaps(SWAPS) == ["/dev/sdb", "/no file"]
+    assert parse_mounts("") == []
+    assert parse_swaps("") == []
+
+
+BTRFS = ("mount", "/pool", "/dev/sda1")
+VOLUMES = [("holder", "/dev/dm-0 (vg-root)", "/dev/sda2"), ("holder", "/dev/md7", "/dev/sda2")]
+
+
+@pytest.mark.parametrize(
+    ("target", "size", "readonly", "uses"),
+    [
+        ("/dev/sda1", None, None, [BTRFS]),
+        ("/dev/sda2", None, None, VOLUMES),
+        ("/dev/sda", None, None, [BTRFS, *((by, what, "device 8:2") for by, what, _on in VOLUMES)]),
+        ("/dev/sdb", 2048 * 512, True, [("swap", "/dev/sdb", "/dev/sdb")]),
+        ("/dev/dm-0", 1024 * 512, False, [("mount", "/a b", "/dev/dm-0")]),
+        ("/dev/loop0", None, None, []),
+        ("/dev/loop2", None, None, []),
+        ("/dev/loop3", None, None, [BTRFS, *((by, what, "device 8:2") for by, what, _on in VOLUMES)]),
+    ],
+)
+@pytest.mark.usefixtures("machine")
+def test_who_uses_a_device(target: str, size: int | None, readonly: bool | None, uses: list[Any]) -> None:
+    facts = Storage().look(target)
+    assert (facts.kind, facts.size, facts.readonly) == ("block", size, readonly)
+    assert [tuple(use) for use in facts.uses] == uses
