@@ -1,0 +1,88 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run roles and playbooks of the collection on lab hosts, with an inventory as users write one."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ansible_runs import environment
+from lab import LabHost
+
+
+class Fleet:
+    """A controller's folder with an inventory of lab hosts in the group ``xen_dom0``.
+
+    ``folder / "inventory"`` is what a user keeps in version control; ``variables`` of the group and of hosts are
+    written there before each run.
+    """
+
+    def __init__(self, folder: Path, **hosts: LabHost) -> None:
+        self.folder = folder
+        self.hosts = hosts
+        self.inventory = folder / "inventory"
+        self.variables: dict[str, Any] = {"dom0_packages": [], "dom0_services": []}
+        self.of_host: dict[str, dict[str, Any]] = {name: {} for name in hosts}
+        self.more: dict[str, dict[str, Any]] = {}  # hosts beside dom0s: their connection variables
+        (self.inventory / "group_vars").mkdir(parents=True)
+        (self.inventory / "host_vars").mkdir()
+
+    def connection(self, python: str) -> dict[str, Any]:
+        """How Ansible gets into a lab host."""
+        return {"ansible_connection": "local", "ansible_python_interpreter": python}
+
+    def write(self) -> None:
+        """The inventory as files."""
+        dom0s = {name: self.connection(host.python) for name, host in self.hosts.items()}
+        tree = {"all": {"hosts": self.more, "children": {"xen_dom0": {"hosts": dom0s}}}}
+        (self.inventory / "hosts.json").write_text(json.dumps(tree))
+        (self.inventory / "group_vars/xen_dom0.json").write_text(json.dumps(self.variables))
+        for name, variables in self.of_host.items():
+            (self.inventory / f"host_vars/{name}.json").write_text(json.dumps(variables))
+
+    def play(
+        self, playbook: str, *arguments: str, check: bool = True, rewrite: bool = True, **extra: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """One run of ``ansible-playbook``; ``extra`` are extra variables."""
+        if rewrite:
+            self.write()
+        done = subprocess.run(
+            [
+                str(Path(sys.executable).with_name("ansible-playbook")),
+                *("-i", str(self.inventory / "hosts.json"), playbook, "-e", json.dumps(extra)),
+                *arguments,
+            ],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            cwd=self.folder,
+            env={**environment(self.folder), "ANSIBLE_INJECT_FACT_VARS": "false"},
+            stdin=subprocess.DEVNULL,
+        )
+        if check:
+            assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def role(self, role: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """One role in a play of its own."""
+        path = self.folder / f"{role}.json"
+        play = {"hosts": "xen_dom0", "gather_facts": False, "roles": [f"xen.virtio.{role}"]}
+        path.write_text(json.dumps([play]))
+        return self.play(str(path), *arguments, **options)
+
+
+def changed(done: subprocess.CompletedProcess[str]) -> int:
+    """How many tasks changed something, over all hosts."""
+    return sum(int(number) for number in re.findall(r"changed=(\d+)", done.stdout))
+
+
+def told(done: subprocess.CompletedProcess[str]) -> str:
+    """All that Ansible printed, in one line."""
+    return " ".join((done.stdout + done.stderr).split())
