@@ -12,14 +12,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 from .domains import Domain
 from .errors import LabError
 from .faults import Proxy
-from .host import LabHost
+from .host import Answers, Backend, LabHost
 from .roots import SUITES
 
 EPILOG = """\
@@ -142,7 +143,12 @@ def xl(args: argparse.Namespace) -> None:
 
 def domain_add(args: argparse.Namespace) -> None:
     host = running(args.name)
-    print(host.add_domain(args.domain, args.kind, args.uuid, args.domid, args.paused))
+    at_boot = True if args.at_boot else None
+    print(
+        host.add_domain(
+            args.domain, args.kind, args.uuid, args.domid, args.paused, at_boot=at_boot, ready=args.ready
+        )
+    )
 
 
 def domain_list(args: argparse.Namespace) -> None:
@@ -163,6 +169,8 @@ def domain_act(args: argparse.Namespace) -> None:
         "pause": host.pause_domain,
         "unpause": host.unpause_domain,
         "shutdown": host.shutdown_domain,
+        "reboot": host.guest_reboots,
+        "crash": host.guest_crashes,
     }
     actions[args.act](args.domid)
 
@@ -176,6 +184,20 @@ def view(args: argparse.Namespace) -> None:
 
 def backends(args: argparse.Namespace) -> None:
     running(args.name).answer_backends(args.state == "on")
+
+
+def guests(args: argparse.Namespace) -> None:
+    running(args.name).guest_answers(
+        args.state if args.state != "off" else False, args.guest, after=args.after
+    )
+
+
+def memory(args: argparse.Namespace) -> None:
+    running(args.name).set_free_memory(args.mib, autoballoon=args.autoballoon)
+
+
+def behave(args: argparse.Namespace) -> None:
+    running(args.name).backend_behaves(args.how, args.guest, args.devid, after=args.after)
 
 
 def fault_daemon(args: argparse.Namespace) -> None:
@@ -235,7 +257,9 @@ def parser() -> argparse.ArgumentParser:
     command("list", list_hosts, "lab hosts of this user", host=False)
     command("info", info, "the paths of a lab host")
     command(
-        "reboot", reboot, "power off and on: the store and all domains are lost, dom0less ones come again"
+        "reboot",
+        reboot,
+        "power off and on: only dom0less and --at-boot domains come again, and wanted units run",
     )
     new = command("exec", execute, "run a command inside the host")
     new.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND")
@@ -246,9 +270,35 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("domid", type=int)
     new = command("backends", backends, "the fake that answers backend states")
     new.add_argument("state", choices=["on", "off"])
+    add_guest_commands(command)
     add_domain_commands(command("domain", None, "the host's domains that xl did not make"))
     add_fault_commands(command("fault", None, "break something"))
     return top
+
+
+def add_guest_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    def whom(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--guest", metavar="GUEST", type=number_or_name, help="name or domid; default: all"
+        )
+        parser.add_argument(
+            "--after", type=float, default=0.2, metavar="SECONDS", help="default: %(default)s"
+        )
+
+    new = command("guests", guests, "the stand-in for what runs in the guests, and how it takes a shutdown")
+    new.add_argument("state", choices=[*get_args(Answers), "off"])
+    whom(new)
+    new = command("behave", behave, "what the fake of a backend does from now on")
+    new.add_argument("how", choices=get_args(Backend))
+    new.add_argument("--devid", type=int)
+    whom(new)
+    new = command("memory", memory, "how much memory of the host is free now")
+    new.add_argument("mib", type=int, metavar="MIB")
+    new.add_argument("--autoballoon", action="store_true", help="xl asks dom0 for more, in vain")
+
+
+def number_or_name(text: str) -> str | int:
+    return int(text) if text.isdigit() else text
 
 
 def add_domain_commands(domain: argparse.ArgumentParser) -> None:
@@ -262,12 +312,18 @@ def add_domain_commands(domain: argparse.ArgumentParser) -> None:
     add.add_argument("--uuid")
     add.add_argument("--domid", type=int)
     add.add_argument("--paused", action="store_true")
+    add.add_argument("--at-boot", action="store_true", help="it comes with every boot, as dom0less ones do")
+    add.add_argument(
+        "--ready", metavar="DAEMON", action="append", default=[], help="drivers/DAEMON/status says ready"
+    )
     acts.add_parser("list", help="all domains, xl's too").set_defaults(run=domain_list)
     for name, text in (
         ("kill", "gone at once; dom0's nodes of it stay"),
         ("pause", "as xl pause"),
         ("unpause", "as xl unpause"),
         ("shutdown", "powered off by itself; the domain is still there"),
+        ("reboot", "rebooted by itself: xl's daemon creates its own guests anew"),
+        ("crash", "crashed by itself"),
     ):
         act = acts.add_parser(name, help=text)
         act.set_defaults(run=domain_act, act=name)

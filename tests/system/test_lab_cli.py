@@ -67,7 +67,7 @@ def test_a_host_from_up_to_down(lab_command: Lab) -> None:
     view = lab_command("view", "board", "2").stdout.splitlines()[0].removeprefix("socket: ")
     with wire.Client(view) as client:
         assert client.read("name") == b"dom0less-2"
-    for act in ("unpause", "pause", "shutdown", "kill"):
+    for act in ("unpause", "pause", "shutdown", "reboot", "kill"):
         lab_command("domain", "board", act, "2")
     lab_command("reboot", "board")
     assert [line.split()[0] for line in lab_command("domain", "board", "list").stdout.splitlines()] == ["2"]
@@ -75,6 +75,40 @@ def test_a_host_from_up_to_down(lab_command: Lab) -> None:
     lab_command("down", "board")
     assert lab_command("list").stdout == ""
     assert not Path(paths["files"]).exists()
+
+
+def test_guests(lab_command: Lab, tmp_path: Path) -> None:
+    lab_command("up", "board", "--answer-backends")
+    lab_command(
+        "domain",
+        "board",
+        "add",
+        "--kind",
+        "toolstack",
+        "--name",
+        "DomD",
+        "--at-boot",
+        "--ready",
+        "virtio-disk",
+    )
+    lab_command("guests", "board", "answer", "--after", "0")
+    config = tmp_path / "guest.cfg"
+    disk = "backend=DomD,backendtype=standalone,specification=virtio,vdev=xvda,target=/dev/sda"
+    config.write_text(f"name='guest'\ntype='pvh'\nkernel='/etc/hostname'\nmemory=64\ndisk=['{disk}']\n")
+    lab_command("memory", "board", "32")
+    assert "cannot (re-)build domain" in lab_command("xl", "board", "create", str(config), fails=True).stderr
+    lab_command("memory", "board", "512")
+    lab_command("xl", "board", "create", str(config))
+    lab_command("guests", "board", "hang", "--guest", "guest")
+    lab_command("behave", "board", "refuse", "--guest", "3", "--devid", "51712")
+    lab_command("xl", "board", "shutdown", "guest")
+    assert "guest" in lab_command("xl", "board", "list").stdout
+    lab_command("domain", "board", "crash", "3")
+    lab_command("reboot", "board")
+    status = lab_command("exec", "board", "--", "xenstore-read", "/local/domain/1/drivers/virtio-disk/status")
+    assert status.stdout == "ready\n"
+    lab_command("guests", "board", "off")
+    lab_command("down", "board")
 
 
 def test_faults(lab_command: Lab, environment: dict[str, str]) -> None:
@@ -121,5 +155,5 @@ def test_mistakes_with_a_host(lab_command: Lab) -> None:
 
 def test_help(lab_command: Lab) -> None:
     assert "up board --answer-backends" in lab_command("--help").stdout
-    for command in ("up", "down", "domain", "fault", "view", "exec"):
+    for command in ("up", "down", "domain", "fault", "view", "exec", "guests", "behave", "memory"):
         assert "usage: python3 tests/lab " + command in lab_command(command, "--help").stdout

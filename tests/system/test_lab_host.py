@@ -372,8 +372,12 @@ sys.path.insert(0, sys.argv[1])
 from lab import LabHost
 host = LabHost(sys.argv[2]).start()
 host.answer_backends()
+host.guest_answers()
 domid = host.add_domain()
 host.domain_python(domid)
+config = host.folder / "guest.cfg"
+config.write_text(f"name='guest'\\ntype='pvh'\\nkernel='{host.kernel}'\\nmemory=64\\n")
+host.xl("create", str(config))
 import subprocess
 subprocess.Popen([host.folder / "enter", "sleep", "1000"], start_new_session=True)
 print("up", flush=True)
@@ -454,7 +458,7 @@ def test_stopping_twice_and_entering_again(tmp_path: Path) -> None:
 # ---- an ordinary user ----
 
 ORDINARY = """\
-import os, sys
+import os, sys, time
 sys.path.insert(0, sys.argv[1])
 from lab import LabHost
 assert os.getuid()
@@ -468,6 +472,13 @@ with LabHost(sys.argv[2] + "/host", daemon=sys.argv[3]) as host:
         file.write('disk=["vdev=xvda,backendtype=standalone,specification=virtio,target=%s/image"]' % sys.argv[2])
     host.xl("create", "-p", sys.argv[2] + "/guest.cfg")
     print("51712" in host.xl("block-list", "g").stdout)
+    host.guest_answers()
+    host.xl("unpause", "g")
+    host.xl("shutdown", "g")
+    deadline = time.monotonic() + 30
+    while host.hypervisor.get(2) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    print(host.hypervisor.get(2))
     host.run(["sh", "-ec", "echo 1 > /etc/systemd/system/x; echo 1 > /usr/local/sbin/x"])
     print(host.run([host.domain_python(domid), "-c", "import os; print(os.listdir('/dev/xen'))"]).stdout, end="")
     host.reboot()
@@ -487,6 +498,6 @@ def test_everything_works_as_an_ordinary_user(daemon: str) -> None:
         shutil.copytree(TESTS / "lab", Path(folder) / "tests/lab")
         command = [*become, "/usr/bin/python3", "-c", ORDINARY, f"{folder}/tests", folder, daemon]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=folder)
-        assert (done.stdout, done.stderr) == ("True\n['xenbus']\n1\n", "")
+        assert (done.stdout, done.stderr) == ("True\nNone\n['xenbus']\n1\n", "")
         left = sorted(name for name in os.listdir(folder) if name != ".cache")  # the shims, built anew
         assert left == ["guest.cfg", "image", "tests"]
