@@ -111,6 +111,8 @@ def parse_acceptances(entries: Iterable[Mapping[str, Any]]) -> tuple[Acceptance,
     """
     accepted = []
     for entry in entries:
+        if not isinstance(entry, Mapping):
+            raise AcceptanceError(f"accept: a mapping with code and reason is expected, not {entry!r}")
         unknown = sorted(set(entry) - {"code", "domain", "vdev", "reason"})
         if unknown:
             raise AcceptanceError(f"accept: unknown key {unknown[0]!r}; known are code, domain, vdev, reason")
