@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lab import LabError
 
-from benchmarks import disks, memory, playbook
+from benchmarks import disks, guests, memory, playbook
 from benchmarks.figures import Figure, table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +33,7 @@ def benchmarks(quick: bool) -> dict[str, Callable[[], Iterator[Figure]]]:
         "unchanged": lambda: disks.unchanged(most, repetitions),
         "task": lambda: playbook.tasks(min(most, 100), 3 if quick else 7),
         "loops": lambda: playbook.loops(10 if quick else 100),
+        "guests": lambda: guests.guests(10 if quick else 50, 3, 3 if quick else 7),
         "memory": lambda: memory.memory(most),
     }
 

@@ -27,6 +27,7 @@ from ansible_collections.xen.virtio.plugins.module_utils._layout import (
     permissions,
 )
 from ansible_runs import environment
+from lab import LabHost
 
 from benchmarks.figures import Figure
 from benchmarks.scene import Scene, accepted, declared, scene
@@ -43,7 +44,7 @@ LIMIT_ADD, LIMIT_KEEP = 2.5, 2.0
 def tasks(disks: int, repetitions: int) -> Iterator[Figure]:
     """One task for all disks against a ping on the same host, in turns in one play."""
     with _stage(disks) as (scenery, folder):
-        times = _play(scenery, folder, _rounds(scenery, disks, repetitions))
+        times = play(scenery.host, folder, _rounds(scenery, disks, repetitions))
     group = f"a task for {disks} disks, xenstored, pipelined"
     add, keep, ping = (statistics.median(times[name]) for name in (ADD, KEEP, PING))
     yield Figure(group, "new disks", add, ping, "ansible.builtin.ping", LIMIT_ADD)
@@ -54,7 +55,7 @@ def tasks(disks: int, repetitions: int) -> Iterator[Figure]:
 def loops(disks: int) -> Iterator[Figure]:
     """The other ways of doing what one task does: a loop of single-disk tasks, and one of xenstore-write."""
     with _stage(disks) as (scenery, folder):
-        times = _play(scenery, folder, _ways(scenery, folder, disks))
+        times = play(scenery.host, folder, _ways(scenery, folder, disks))
     group = f"instead of a task for {disks} disks, xenstored, pipelined"
     add = statistics.median(times[ADD])
     yield Figure(group, f"{disks} {LOOP}", times[LOOP][0], add, "one task")
@@ -67,12 +68,12 @@ def _stage(disks: int) -> Iterator[tuple[Scene, Path]]:
         yield scenery, Path(folder)
 
 
-def _play(scenery: Scene, folder: Path, listed: list[dict[str, Any]]) -> dict[str, list[float]]:
+def play(host: LabHost, folder: Path, listed: list[dict[str, Any]]) -> dict[str, list[float]]:
     """Seconds of each task of a play, by its name."""
     play = {"hosts": HOST, "gather_facts": False, "tasks": listed}
     (folder / "play.json").write_text(json.dumps([play]))
-    host = {"ansible_connection": "local", "ansible_python_interpreter": scenery.host.python}
-    (folder / "inventory.json").write_text(json.dumps({"all": {"hosts": {HOST: host}}}))
+    variables = {"ansible_connection": "local", "ansible_python_interpreter": host.python}
+    (folder / "inventory.json").write_text(json.dumps({"all": {"hosts": {HOST: variables}}}))
     record = folder / "times"
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(folder / "inventory.json")]
     done = subprocess.run(
