@@ -42,7 +42,15 @@ from ._virtio import VirtioDevice, VirtioError, backend_domid, parse_virtio
 from ._xlcfg import ConfigError, Setting, Value, number_of, parse_settings, render_config, value_of
 
 #: Keys of a guest in an inventory that are no configuration of xl's.
-OURS: tuple[str, ...] = ("state", "autostart", "path", "content", "recreate")
+OURS: tuple[str, ...] = (
+    "state",
+    "autostart",
+    "path",
+    "content",
+    "recreate",
+    "force_destroy",
+    "allow_reorder",
+)
 
 
 class GuestError(ValueError):

@@ -437,7 +437,9 @@ _MAC = re.compile(r"[0-9a-fA-F]{1,2}([:-][0-9a-fA-F]{1,2}){5}\Z", re.ASCII)
 
 
 def _is_vif_key(key: object) -> bool:
-    return key in _VIF_KEYS or key == "forwarddev" or (isinstance(key, str) and key.startswith("colo_"))
+    return key in _VIF_KEYS or (
+        isinstance(key, str) and re.match(r"forwarddev\Z|colo_[a-z0-9_]+\Z", key) is not None
+    )
 
 
 def _vif_value(key: str, value: object) -> Any:

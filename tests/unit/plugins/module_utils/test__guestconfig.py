@@ -204,10 +204,12 @@ def test_refused_by_name(options: dict[str, Any], option: str, reason: str) -> N
 
 
 def test_what_is_ours_is_split_off() -> None:
-    mapping = guest(memory=1, state="running", autostart=True, path="/etc/xen/g.cfg", recreate="never")
+    mapping = guest(
+        memory=1, force_destroy=True, state="running", autostart=True, path="/etc/xen/g.cfg", recreate="never"
+    )
     config, ours = split_guest({**mapping, "content": "x"})
     assert config == guest(memory=1)
-    assert list(ours) == ["state", "autostart", "path", "content", "recreate"]
+    assert list(ours) == ["state", "autostart", "path", "content", "recreate", "force_destroy"]
 
 
 STORED = {
