@@ -366,7 +366,7 @@ def _shared_devids(disks: list[PicturedDisk], picture: Picture) -> Iterable[Find
         for disk in sharing:
             if not disk.declared:
                 continue
-            other = next(other for other in sharing if other.holder != disk.holder)
+            other = next((other for other in sharing if other.holder != disk.holder), disk)
             unknown = "; nobody told whether its daemons run by our launcher" if at.launcher is None else ""
             yield Finding(
                 "devid-shared",
