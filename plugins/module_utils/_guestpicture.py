@@ -100,6 +100,16 @@ def from_guests(
     return Picture(pictured, others, host.scene.backends, dialect, waiting, seen=snapshot is not None)
 
 
+def unchecked(picture: Picture) -> dict[str, list[str]]:
+    """The targets of declared disks that nobody looked at, by backend domain: of these paths are all that is known."""
+    found: dict[str, dict[str, None]] = {}
+    for guest in picture.guests:
+        for disk in guest.disks:
+            if disk.declared and disk.target is not None and disk.facts is None:
+                found.setdefault(picture.label(disk.backend), {})[disk.target] = None
+    return {label: list(targets) for label, targets in found.items()}
+
+
 class _Host:
     """What is known of the host around the declared guests."""
 

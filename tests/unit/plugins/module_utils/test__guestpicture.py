@@ -9,18 +9,21 @@ from typing import Any
 
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils._dialect import DIALECTS
-from ansible_collections.xen.virtio.plugins.module_utils._findings import Finding
+from ansible_collections.xen.virtio.plugins.module_utils._findings import CODES, Finding
 from ansible_collections.xen.virtio.plugins.module_utils._guestconfig import declare_guest
 from ansible_collections.xen.virtio.plugins.module_utils._guestpicture import (
     DriverDomainsError,
     from_guests,
     read_driver_domains,
+    unchecked,
 )
 from ansible_collections.xen.virtio.plugins.module_utils._layout import RECORD
 from ansible_collections.xen.virtio.plugins.module_utils._preflight import preflight
 from ansible_collections.xen.virtio.plugins.module_utils._snapshot import LiveDisk, Quota, Snapshot, XenDisk
 from ansible_collections.xen.virtio.plugins.module_utils._target import Target, Use
-from unit.plugins.module_utils.hosts import attached, codes, disk, host
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.plugins.module_utils.hosts import all_findings, attached, codes, disk, guest, host, planned
 
 A, B, C = "/dev/vg/a", "/dev/vg/b", "/dev/vg/c"
 
@@ -377,3 +380,108 @@ def test_disks_that_are_there_cost_nothing_new() -> None:
 def test_driver_domains_of_another_shape(given: object, said: str) -> None:
     with pytest.raises(DriverDomainsError, match=said):
         read_driver_domains(given)
+
+
+def test_what_nobody_looked_at() -> None:
+    specs = [declare_guest(declared("domu1", disk(), disk("xvdb", B), f"{C},,xvdc", ",,hdc,cdrom"))]
+    picture = from_guests(specs, DIALECTS["4.20"], targets={"DomD": {A: Target("block")}})
+    assert unchecked(picture) == {"DomD": [B], "Domain-0": [C]}
+
+
+# --- one set of rules ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("disks", "xen"),
+    [
+        ([[disk()], [disk("xvdb", B)]], "4.20"),
+        ([[disk()], [disk(target=B)]], "4.20"),
+        ([[disk()], [disk("xvdb")]], "4.20"),
+        ([[disk("xvda"), disk("xvdb", B, grant_usage=False)], [disk("xvdc", C)]], "4.20"),
+        ([[disk(target="/a:b", grant_usage=True), disk("xvdb", "relative")], []], "4.18"),
+        ([[disk(f"d{n}p0", f"/{n}") for n in range(12)], []], "4.20"),
+        ([[disk(), disk("d0p0", B)], [disk("xvdc", C, format="qcow2")]], "4.20"),
+    ],
+)
+def test_disks_of_xl_and_of_others_are_judged_alike(disks: list[list[Any]], xen: str) -> None:
+    names = "domu1", "domu2"
+    snapshot = host()
+    of_xl = [declared(name, *listed) for name, listed in zip(names, disks)]
+    others = [guest(name, *listed, exclusive=True) for name, listed in zip(names, disks)]
+    by_plan = all_findings(planned(snapshot, *others, xen=xen), snapshot, xen)
+    assert sorted((one.code, one.severity, one.domain) for one in by_plan) == sorted(
+        (one.code, one.severity, one.domain) for one in findings(*of_xl, snapshot=snapshot, xen=xen)
+    )
+
+
+DISKS = st.fixed_dictionaries(
+    {
+        "vdev": st.sampled_from(["xvda", "d0p0", "51712", "xvdb", "xvd", "", "hda", "sdz"]),
+        "target": st.sampled_from([A, B, "relative", "/a:b", "/" + "x" * 5000]),
+        "backend": st.sampled_from(
+            [
+                None,
+                "",
+                "0",
+                "Domain-0",
+                "DomD",
+                "1",
+                "DomX",
+                "9",
+                "5",
+                "dom0less-5",
+                "32752",
+                "99999999",
+                "domu2",
+            ]
+        ),
+        "specification": st.sampled_from(["virtio", "xen"]),
+        "access": st.sampled_from(["rw", "ro"]),
+        "shared": st.booleans(),
+        "grant_usage": st.sampled_from([None, True, False]),
+    }
+)
+GUESTS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "name": st.sampled_from(["domu1", "domu2", "DomD", "new", "dom0less-5"]),
+            "kernel": st.just("/k"),
+            "disks": st.lists(DISKS, max_size=13),
+        },
+        optional={
+            "irqs": st.lists(st.integers(0, 1019), max_size=3),
+            "nr_spis": st.integers(0, 100),
+            "vuart": st.just("sbsa_uart"),
+            "xenstore_quota": st.just({"nodes": 5}),
+            "virtio": st.lists(st.just({"type": "virtio,device22", "backend": "DomY"}), max_size=2),
+        },
+    ),
+    max_size=4,
+    unique_by=lambda one: one["name"],
+)
+HOSTS = [
+    None,
+    host(),
+    host(attached(3, state="2"), attached(4, target=A), attached(9), launchers={1: "1"}, statuses={}),
+    host(quotas={1: Quota(10, 2, 5)}, generic={3: {0: (0, 99)}}, domains={}),
+    Snapshot({}),
+]
+
+
+@given(GUESTS, st.sampled_from(HOSTS), st.sampled_from(["v6", "4.17", "4.22"]), st.data())
+def test_whatever_is_declared_ends_in_findings(
+    guests: list[dict[str, Any]], snapshot: Snapshot | None, xen: str, data: st.DataObject
+) -> None:
+    before = data.draw(st.lists(st.sampled_from(guests), max_size=2)) if guests else []
+    facts = {name: {A: MOUNTED, B: Target("missing")} for name in ("DomD", "1", "nobody", "Domain-0")}
+    more: dict[str, Any] = {"snapshot": snapshot, "xen": xen, "before": before, "targets": facts}
+    found = findings(*guests, gone=["domu2"], driver_domains={"DomD": {}}, **more)
+    names = {one["name"] for one in guests}
+    for one in found:
+        assert one.code in CODES
+        assert one.severity in ("error", "warning")
+        assert one.vdev is None or one.domain in names
+        assert one.message
+        assert one.why
+        assert one.remedy
+    assert found == findings(*guests, gone=["domu2"], driver_domains={"DomD": {}}, **more)
