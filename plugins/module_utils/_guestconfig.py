@@ -406,7 +406,7 @@ class _Reader:
     def option(self, key: str, option: str | None = None) -> Any:
         """The normal form of one setting; None where xl goes on without it."""
         setting = self.settings.get(key)
-        if setting is None:
+        if setting is None or (key == "ramdisk" and setting.value == ""):  # libxl does without (libxl_dom.c)
             return None
         try:
             return KINDS[option or key].read(setting)
@@ -534,12 +534,12 @@ def _meant(spec: GuestSpec, default_type: str | None) -> dict[str, Any]:
     options.setdefault("maxvcpus", options["vcpus"])
     if isinstance(options.get("cpus"), str) and options["cpus"].endswith("all"):
         options["cpus"] = "all"
-    options["vif"] = [_meant_vif(vif) for vif in options["vif"]]
+    options["vif"] = [_meant_vif(index, vif) for index, vif in enumerate(options["vif"])]
     return options
 
 
-def _meant_vif(vif: Mapping[str, Any]) -> dict[str, Any]:
-    said = {"trusted": True, "backend": "0", **vif}
+def _meant_vif(index: int, vif: Mapping[str, Any]) -> dict[str, Any]:
+    said = {"devid": index, "trusted": True, "backend": "0", **vif}
     said["backend"] = _backend(said["backend"])
     return said
 

@@ -694,7 +694,6 @@ FILES: tuple[str, ...] = ("kernel", "ramdisk", "device_tree")
 DEFAULTS: dict[str, Any] = {
     "cmdline": "",
     "bootloader_args": [],
-    "bootloader_restrict": False,
     "dtdev": [],
     "iomem": [],
     "ioports": [],
@@ -722,6 +721,7 @@ DEFAULTS: dict[str, Any] = {
     "on_watchdog": "destroy",
     "on_crash": "destroy",
     "on_soft_reset": "soft-reset",
+    "vpmu": False,
     "nomigrate": False,
     "localtime": False,
     "rtc_timeoffset": 0,

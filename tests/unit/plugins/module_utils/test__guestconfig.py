@@ -289,6 +289,7 @@ READ: list[tuple[str, dict[str, Any], list[str]]] = [
     ("memory = 1\nmemory += 2", {}, ["\\+="]),
     ("memory = [512]", {}, ["is a list where xl wants a single value"]),
     ("vcpus = 0", {"vcpus": 1}, []),
+    ("ramdisk = ''", {}, []),
     ("builder = 'generic'", {"type": "pv"}, ["builder: deprecated.*type = 'pv'"]),
     ("builder = 'hvm'\ntype = 'hvm'", {"type": "hvm"}, ["builder"]),
     ("type = 'p'", {"type": "pv"}, ["'p' is pv to xl"]),
@@ -377,7 +378,7 @@ SAME: list[tuple[dict[str, Any], dict[str, Any]]] = [
         },
     ),
     ({"virtio": ["device22"]}, {"virtio": ["type=virtio,device22,transport=mmio,backend=0,grant_usage=0"]}),
-    ({"vif": [{}]}, {"vif": ["trusted,backend=Domain-0"]}),
+    ({"vif": [{}]}, {"vif": ["trusted,backend=Domain-0,devid=0"]}),
     ({"extra_config": {"vncdisplay": 16}}, {"extra_config": {"vncdisplay": "0x10"}}),
 ]
 
