@@ -226,8 +226,8 @@ class Guests:
         """How long to wait for an event, None for ever."""
         now = time.monotonic()
         waits = [max(0.0, guest.off_at - now) for guest in self.guests.values() if guest.off_at is not None]
-        domains = [domain for domain in self.hypervisor.domains() if domain.domid]
-        if any(domain.paused for domain in domains) or len(self.guests) < len(domains):
+        known = len(self.guests) == len(self.hypervisor.domains()) - 1
+        if not known or any(guest.missed or not guest.booted for guest in self.guests.values()):
             waits.append(POLL)
         return min(waits, default=None)
 
