@@ -43,6 +43,7 @@ class Watched:
         state: of the backend when last read, None for a directory that is gone.
         closed: it was seen closed by its daemon, or it never was in use.
         closing_since: moment of the clock at which it was first seen closing.
+        idle: nobody served it when the end began.
     """
 
     guest: str
@@ -56,6 +57,7 @@ class Watched:
     state: str | None = None
     closed: bool = False
     closing_since: float | None = None
+    idle: bool = False
 
     @property
     def gone(self) -> bool:
@@ -103,8 +105,8 @@ class Departure:
         self.disks = [_watched(guest, live, snapshot) for live in snapshot.disks_of(domid).values()]
         self.disks = [disk for disk in self.disks if disk.target]
         for disk in self.disks:
-            if disk.state is GONE:
-                disk.closed = True  # given up long before: the daemon removed it itself
+            # closed, or given up: only the daemon itself removes a directory of a domain that lives
+            disk.idle = disk.state in (GONE, STATE_CLOSED)
 
     def look(self) -> None:
         """Read all states once."""
@@ -153,9 +155,11 @@ class Departure:
                 if held:
                     found.append((disk, f"{held[0]} on this host still has {disk.target} open for writing"))
                 continue  # the kernel says that nobody has it; a directory that stayed is only litter
+            if disk.idle:
+                continue
             if not disk.gone:
                 found.append((disk, f"its directory {path} is still there (state {disk.state})"))
-            elif f"{path}" in complaints or not disk.closed:
+            elif path in complaints or not disk.closed:
                 found.append(
                     (disk, f"{disk.label} did not close it in time, and libxl removed {path} itself")
                 )
@@ -175,7 +179,6 @@ def _watched(guest: str, live: LiveDisk, snapshot: Snapshot) -> Watched:
         target=shown.target,
         writable=not shown.readonly,
         state=live.state,
-        closed=live.state == STATE_CLOSED,
     )
 
 

@@ -189,12 +189,11 @@ def _sizes(
         ("max_memkb", "target_memkb", KIB, maxmem),
         ("max_vcpus", "avail_vcpus", 1, maxvcpus),
     ):
-        room, most = _number(have.get(top)), _number(want.get(top))
-        is_now, shall = _amount(have.get(now), room), _amount(want.get(now), most)
-        limit_differs = (
-            None not in (room, most) and room != most and (said or (shall or most or 0) > (room or 0))
-        )
-        if limit_differs:
+        # libxl takes one vCPU where nothing is said (libxl__domain_build_info_setdefault), and then says nothing
+        lone = 1 if top == "max_vcpus" else None
+        room, most = _number(have.get(top), lone), _number(want.get(top), lone)
+        is_now, shall = _amount(have.get(now), lone), _amount(want.get(now), lone or most)
+        if None not in (room, most) and room != most and (said or (shall or most or 0) > (room or 0)):
             yield Change(OPTIONS[f"b_info.{top}"], _scaled(room, scale), _scaled(most, scale))
         if None not in (is_now, shall) and is_now != shall:
             live = room is not None and shall is not None and shall <= room
@@ -206,15 +205,13 @@ def _build(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _number(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def _number(value: Any, otherwise: int | None = None) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
 
 
-def _amount(value: Any, most: int | None) -> int | None:
-    """A size, or how many vCPUs a list of them is; the maximum where nothing is said."""
-    if isinstance(value, list):
-        return len(value)
-    return most if value is None else _number(value)
+def _amount(value: Any, otherwise: int | None) -> int | None:
+    """A size, or how many vCPUs a list of them is."""
+    return len(value) if isinstance(value, list) else _number(value, otherwise)
 
 
 def _scaled(value: int | None, scale: int) -> int | None:
