@@ -15,6 +15,8 @@ from typing import Any
 from ansible_runs import environment
 from lab import LabHost
 
+CONNECTIONS = Path(__file__).with_name("connection")
+
 
 class Fleet:
     """A controller's folder with an inventory of lab hosts in the group ``xen_dom0``.
@@ -26,6 +28,7 @@ class Fleet:
     def __init__(self, folder: Path, **hosts: LabHost) -> None:
         self.folder = folder
         self.hosts = hosts
+        self.python: str | None = None  # of the lab hosts; our own where None
         self.inventory = folder / "inventory"
         self.variables: dict[str, Any] = {"dom0_packages": [], "dom0_services": []}
         self.of_host: dict[str, dict[str, Any]] = {name: {} for name in hosts}
@@ -33,13 +36,23 @@ class Fleet:
         (self.inventory / "group_vars").mkdir(parents=True)
         (self.inventory / "host_vars").mkdir()
 
-    def connection(self, python: str) -> dict[str, Any]:
-        """How Ansible gets into a lab host."""
-        return {"ansible_connection": "local", "ansible_python_interpreter": python}
+    def connection(self, host: LabHost) -> dict[str, Any]:
+        """How Ansible gets into a lab host: as into a machine of its own."""
+        return {
+            "ansible_connection": "lab",
+            "lab_enter": str(host.folder / "enter"),
+            "ansible_python_interpreter": self.python or sys.executable,
+            "ansible_remote_tmp": "/run/ansible",
+        }
+
+    def add_driver_domain(self, name: str, host: LabHost, domid: int) -> None:
+        """An inventory's host that is a driver domain."""
+        python = host.domain_python(domid)
+        self.more[name] = {"ansible_connection": "local", "ansible_python_interpreter": python}
 
     def write(self) -> None:
         """The inventory as files."""
-        dom0s = {name: self.connection(host.python) for name, host in self.hosts.items()}
+        dom0s = {name: self.connection(host) for name, host in self.hosts.items()}
         tree = {"all": {"hosts": self.more, "children": {"xen_dom0": {"hosts": dom0s}}}}
         (self.inventory / "hosts.json").write_text(json.dumps(tree))
         (self.inventory / "group_vars/xen_dom0.json").write_text(json.dumps(self.variables))
@@ -63,7 +76,11 @@ class Fleet:
             text=True,
             timeout=300,
             cwd=self.folder,
-            env={**environment(self.folder), "ANSIBLE_INJECT_FACT_VARS": "false"},
+            env={
+                **environment(self.folder),
+                "ANSIBLE_INJECT_FACT_VARS": "false",
+                "ANSIBLE_CONNECTION_PLUGINS": str(CONNECTIONS),
+            },
             stdin=subprocess.DEVNULL,
         )
         if check:
