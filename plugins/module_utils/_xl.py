@@ -47,6 +47,14 @@ REQUEST_TIMEOUT = 75.0
 #: Debian keeps the versioned xl apart; the wrapper on PATH asks a running hypervisor for the version.
 _SEARCH = os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"))
 
+#: What libxl says while it clears away a domain that it could not create (libxl_create.c, libxl_domain.c).
+_AFTERMATH = re.compile(
+    r"Non-existant domain|Unable to destroy guest|Destruction of domain failed|Getting domain info: No such process"
+)
+
+#: So many lines from the begin and from the end of what xl said go into an error.
+_SHOWN = 4
+
 #: For the method `list`, which hides the built-in one from annotations.
 _RunStates = list[RunState]
 
@@ -131,16 +139,17 @@ class Xl:
             except subprocess.TimeoutExpired as error:
                 _end(child)
                 words = words_of(_text(err))
-                said = f"; it had said: {_last(words)}" if words else ""
+                said = f"; it had said: {_gist(words)}" if words else ""
                 raise XlError(
                     f"{shown}: no end within {limit:g} s{said}", words=words, timed_out=True
                 ) from error
             except BaseException:
                 _end(child)
                 raise
-            answer = Answer(_text(out), words_of(_text(err)))
+            # as the store's values are read: names have to compare equal, whatever bytes they are
+            answer = Answer(_text(out, "surrogateescape"), words_of(_text(err)))
         if child.returncode != 0:
-            said = _last(answer.words) or "xl said nothing"
+            said = _gist(answer.words) or "xl said nothing"
             raise XlError(f"{shown}: failed ({child.returncode}): {said}", words=answer.words)
         return answer
 
@@ -202,8 +211,8 @@ class Xl:
         """Ask a guest to power off; back as soon as the guest took note, not when it is off.
 
         Raises:
-            XlError: the guest took no note (libxl waits 60 s), or cannot be asked. The request of a call
-                that `timed_out` stays in the store: the guest may still follow it.
+            XlError: the guest took no note (libxl waits 60 s), or cannot be asked. The request stays in
+                the store: the guest may still follow it.
         """
         self.ask("shutdown", str(domid), timeout=REQUEST_TIMEOUT if timeout is None else timeout)
 
@@ -232,7 +241,7 @@ class Xl:
         """xl ends well whatever became of these two (pause_domain(), tools/xl/xl_vmcontrol.c)."""
         words = self.ask(command, str(domid)).words
         if any("error" in word for word in words):
-            raise XlError(f"xl {command} {domid}: failed: {_last(words)}", words=words)
+            raise XlError(f"xl {command} {domid}: failed: {_gist(words)}", words=words)
 
     def mem_set(self, domid: int, mib: int) -> None:
         """Set how much memory a guest shall have, at most its maximum; its balloon driver follows."""
@@ -267,13 +276,17 @@ def _unreadable(error: XlOutputError) -> NoReturn:
     raise XlError(str(error)) from error
 
 
-def _text(file: IO[bytes]) -> str:
+def _text(file: IO[bytes], errors: str = "replace") -> str:
     file.seek(0)
-    return file.read().decode("utf-8", "replace")
+    return file.read().decode("utf-8", errors)
 
 
-def _last(words: tuple[str, ...]) -> str:
-    return " / ".join(words[-5:])
+def _gist(words: tuple[str, ...]) -> str:
+    """The lines that tell most: libxl says the cause first, and then at length what it fails to undo."""
+    own = [word for word in words if not _AFTERMATH.search(word)] or list(words)
+    if len(own) > 2 * _SHOWN:
+        own = [*own[:_SHOWN], "…", *own[-_SHOWN:]]
+    return " / ".join(own)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

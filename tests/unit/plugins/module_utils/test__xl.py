@@ -35,7 +35,10 @@ def stub(tmp_path: Path) -> Stub:
         ("exit 3", r"xl info: failed \(3\): xl said nothing"),
         ("echo one >&2; echo two >&2; exit 1", r"xl info: failed \(1\): one / two$"),
         ("printf '\\377' >&2; exit 1", "failed"),
-        ("for i in 1 2 3 4 5 6 7 8; do echo line$i >&2; done; exit 1", "line4 / line5 / line6 / line7 / line8$"),
+        ("for i in 1 2 3 4 5 6 7 8; do echo line$i >&2; done; exit 1", ": line1 / line2 / .* / line8$"),
+        ("for i in 1 2 3 4 5 6 7 8 9; do echo $i >&2; done; exit 1", ": 1 / 2 / 3 / 4 / … / 6 / 7 / 8 / 9$"),
+        ("echo why >&2; echo 'Domain 4:Non-existant domain' >&2; exit 1", ": why$"),
+        ("echo 'Domain 4:Non-existant domain' >&2; exit 1", ": Domain 4:Non-existant domain$"),
         ("kill -9 $$", r"failed \(-9\)"),
     ],
 )  # fmt: skip
