@@ -377,6 +377,8 @@ def config_violations(spec: GuestSpec) -> list[tuple[str, str]]:
             found.append(("kernel", "neither kernel nor bootloader nor firmware is given"))
         if "kernel" in said and "firmware" in said:
             found.append(("firmware", "kernel and firmware exclude each other"))
+        if said.get("firmware", "pvgrub64") not in ("pvgrub32", "pvgrub64"):
+            found.append(("firmware", f"firmware {said['firmware']} is for hvm guests alone"))
     if said.get("maxvcpus", said.get("vcpus", 1)) < said.get("vcpus", 1):
         found.append(("maxvcpus", f"maxvcpus {said['maxvcpus']} is less than vcpus {said.get('vcpus', 1)}"))
     if said.get("maxmem", said.get("memory", 0)) < said.get("memory", 0):

@@ -175,10 +175,27 @@ class Number(Kind):
 
 
 class Vcpus(Number):
-    """xl takes less than one for one."""
+    """xl takes none for one."""
 
     def read(self, setting: Setting) -> int:
-        return self.declare(max(_number(setting), 1))
+        return self.declare(_number(setting) or 1)
+
+
+class Maxvcpus(Number):
+    """xl takes none for nothing said."""
+
+    def read(self, setting: Setting) -> int | None:  # type: ignore[override]
+        return super().read(setting) if _number(setting) else None
+
+
+class Bounded(Number):
+    """A number without which xl does not go on (xlu_cfg_get_bounded_long)."""
+
+    def read(self, setting: Setting) -> int:
+        try:
+            return super().read(setting)
+        except IgnoredError:
+            raise OptionError(f"{setting.value!r} is no number to xl") from None
 
 
 class Boolean(Kind):
@@ -325,9 +342,11 @@ class Irqs(Texts):
     spec: Mapping[str, Any] = {"type": "list", "elements": "int"}
 
     def item(self, value: object) -> int:
-        if isinstance(value, str) and re.match(r"[ \t]*\+?[0-9]{1,18}\Z", value, re.ASCII):
-            value = int(value)  # decimal, whatever it begins with
-        return as_number(value, 0, 2**32 - 2)
+        number = value
+        if isinstance(value, str):  # decimal, whatever it begins with
+            match = re.match(r"[ \t\n\v\f\r]*\+?([0-9]{1,18})\Z", value, re.ASCII)
+            number = int(match[1]) if match else _refuse(value, "a whole number")
+        return as_number(number, 0, 2**32 - 2)
 
 
 def _hexadecimal(text: str, bits: int) -> int:
@@ -359,16 +378,27 @@ class Ioports(Texts):
         first, dash, last = as_text(value).partition("-")
         low = _hexadecimal(first, 32)
         high = _hexadecimal(last, 32) if dash else low
-        if low > high:
+        if low > high or high == 2**32 - 1:
             _refuse(value, "FIRST[-LAST] in hexadecimal")
         return f"{low:x}" if low == high else f"{low:x}-{high:x}"
 
 
 class Colors(Texts):
-    """Numbers and ranges ``FIRST-LAST``."""
+    """A number or a range ``FIRST-LAST`` each."""
 
     def item(self, value: object) -> str:
-        return _ranges(as_text(value))
+        text = as_text(value)
+        match = _RANGE.match(text)
+        if match is None or int(match[1]) > int(match[2] or match[1]):
+            _refuse(value, "a number or a range FIRST-LAST")
+        return text
+
+    def read(self, setting: Setting) -> list[str]:
+        items = []
+        for text in _items(setting):  # whatever follows the numbers is not read
+            match = re.match(r"\s*\+?([0-9]+(?:-\s*\+?[0-9]+)?)", text, re.ASCII)
+            items.append(self.item(re.sub(r"[\s+]", "", match[1]) if match else text))
+        return items
 
 
 _RANGE = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?\Z", re.ASCII)
@@ -376,17 +406,15 @@ _RANGE = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?\Z", re.ASCII)
 
 def _ranges(text: str) -> str:
     """Numbers and ranges between commas, in order and joined; ``^`` takes away. Other words stay."""
-    words = [word.strip(" \t") for word in text.split(",")]
+    words = [word.strip(" \t") for word in text.split(",") if word]
     chosen: set[int] = set()
     for word in words:
         match = _RANGE.match(word[1:] if word.startswith("^") else word)
         if match is None:
             return ",".join(words)
         first, last = int(match[1]), int(match[2] or match[1])
-        if first > last:
+        if first > last or last - first > 65535:
             _refuse(text, "numbers and ranges FIRST-LAST")
-        if last - first > 4096:
-            return ",".join(words)
         if word.startswith("^"):
             chosen.difference_update(range(first, last + 1))
         else:
@@ -397,7 +425,7 @@ def _ranges(text: str) -> str:
             runs[-1][1] = number
         else:
             runs.append([number, number])
-    return ",".join([f"{a}" if a == b else f"{a}-{b}" for a, b in runs]) or ",".join(words)
+    return ",".join([f"{a}" if a == b else f"{a}-{b}" for a, b in runs])
 
 
 _CPULIST = re.compile(
@@ -433,6 +461,7 @@ class Cpus(Kind):
 
 _VIF_TEXTS = ("bridge", "gatewaydev", "ip", "script", "backend", "vifname", "model", "rate", "vlan")
 _VIF_KEYS = ("mac", *_VIF_TEXTS, "type", "devid", "mtu", "trusted")
+_VIF_TYPES = ("vif", "ioemu")
 _MAC = re.compile(r"[0-9a-fA-F]{1,2}([:-][0-9a-fA-F]{1,2}){5}\Z", re.ASCII)
 
 
@@ -440,6 +469,14 @@ def _is_vif_key(key: object) -> bool:
     return key in _VIF_KEYS or (
         isinstance(key, str) and re.match(r"forwarddev\Z|colo_[a-z0-9_]+\Z", key) is not None
     )
+
+
+def _vif_word(key: str, text: str) -> str:
+    """A value as xl takes it out of a text: of numbers what they begin with, of an address no blanks after it."""
+    number = re.match(r"[ \t]*\+?([0-9]+)", text, re.ASCII) if key in ("devid", "mtu") else None
+    if number:
+        return number[1].lstrip("0") or "0"
+    return text.rstrip(" ") if key == "mac" else text
 
 
 def _vif_value(key: str, value: object) -> Any:
@@ -454,7 +491,7 @@ def _vif_value(key: str, value: object) -> Any:
         if not _MAC.match(text):
             _refuse(value, "a MAC address, 00:16:3e:xx:xx:xx")
         return ":".join([f"{int(part, 16):02x}" for part in re.split("[:-]", text)])
-    if key == "type" and text not in ("vif", "ioemu"):
+    if key == "type" and text not in _VIF_TYPES:
         _refuse(value, "vif or ioemu")
     return text
 
@@ -478,8 +515,10 @@ class Vif(Texts):
                 continue  # xl says itself that it does nothing with accel
             elif equals and key == "netdev":
                 said["gatewaydev"] = value
+            elif equals and key == "type" and value not in _VIF_TYPES:
+                unknown.append(token)
             elif equals and _is_vif_key(key) and key != "trusted":
-                said[key] = value.rstrip(" ") if key == "mac" else value
+                said[key] = _vif_word(key, value)
             else:
                 unknown.append(token)
         return said, unknown
@@ -509,7 +548,7 @@ class Vif(Texts):
 
 
 _BDF = re.compile(
-    r"(?:([0-9a-fA-F]{1,4}):)?([0-9a-fA-F]{1,2}):([01]?[0-9a-fA-F])\.([0-7]|\*)(?:@(0?[0-9a-fA-F]|1[0-9a-fA-F]))?\Z",
+    r"(?:([0-9a-fA-F]{1,4}):)?([0-9a-fA-F]{1,2}):([01]?[0-9a-fA-F])\.([0-7]|\*)(?:@((?:0[xX])?[0-9a-fA-F]{1,8}))?\Z",
     re.ASCII,
 )
 _PCI_FLAGS = ("msitranslate", "permissive", "power_mgmt", "seize")
@@ -556,6 +595,7 @@ class Pci(Texts):
                 words.append(f"{key}={int(as_boolean(said.pop(key)))}")
         policy = said.pop("rdm_policy", None)
         if policy is not None:
+            policy = as_text(policy).lower()
             if policy not in ("strict", "relaxed"):
                 _refuse(policy, "strict or relaxed")
             words.append(f"rdm_policy={policy}")
@@ -611,7 +651,7 @@ KINDS: dict[str, Kind] = {
     "memory": _MIB,
     "maxmem": _MIB,
     "vcpus": Vcpus(1, 4096),
-    "maxvcpus": Number(1, 4096),
+    "maxvcpus": Maxvcpus(1, 4096),
     "cpus": Cpus(),
     "cpus_soft": Cpus(),
     "pool": Text(),
@@ -650,9 +690,9 @@ KINDS: dict[str, Kind] = {
     "driver_domain": Boolean(),
     "xenstore_quota": Quota(),
     "xenstore_feature_mask": Number(0, 2**32 - 1),
-    "max_grant_frames": Number(),
-    "max_maptrack_frames": Number(),
-    "max_grant_version": Number(),
+    "max_grant_frames": Bounded(),
+    "max_maptrack_frames": Bounded(),
+    "max_grant_version": Bounded(),
     "max_event_channels": Number(),
     "shadow_memory": Number(0, 2**40),
     "seclabel": Text(),

@@ -84,7 +84,7 @@ def test_no_digest(checksum: object) -> None:
             "name=nic,msitranslate=1,permissive=1,seize=0",
         ),
         ("dtdev", "/soc/a", "/soc/a"),
-        ("llc_colors", "1,0,2-3", "0-3"),
+        ("llc_colors", "2-3,5", "2-3"),
     ],
 )
 def test_items_of_lists(option: str, text: str, normal: str) -> None:
