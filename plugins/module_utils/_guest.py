@@ -10,6 +10,8 @@ however many guests it is about: one snapshot of the store, one ``xl list``, at 
 from __future__ import annotations
 
 import contextlib
+import glob
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable
@@ -299,9 +301,9 @@ class _Call:
         by_domid = {run.domid: run for run in self.runs}
         for guest in self.guests:
             guest.domain = self._find(guest.wish.name)
-            domid = guest.domain.domid if guest.domain is not None else self._unrecorded(guest.wish.name)
-            guest.run = by_domid.get(domid) if domid is not None else None
             guest.made = self.records.read(guest.wish.name)
+            domid = guest.domain.domid if guest.domain is not None else self._unrecorded(guest)
+            guest.run = by_domid.get(domid) if domid is not None else None
             self._stand(guest)
         if any(guest.lives for guest in self.guests):
             self.libxl = self.xl.records()
@@ -322,12 +324,25 @@ class _Call:
     def _find(self, name: str) -> Domain | None:
         return _named(name, self.snapshot.domains)
 
-    def _unrecorded(self, name: str) -> int | None:
-        """A domain that came up while the store was read."""
-        return next(
-            (run.domid for run in self.runs if run.name == name and run.domid not in self.snapshot.domains),
-            None,
-        )
+    def _unrecorded(self, guest: _Guest) -> int | None:
+        """The guest's domain where Xen has it and the store has not.
+
+        Raises:
+            RunError: the store has forgotten a domain that lives.
+        """
+        name, made = guest.wish.name, guest.made
+        unknown = [run for run in self.runs if run.domid not in self.snapshot.domains]
+        for run in unknown:
+            mine = made is not None and made.domid == run.domid
+            if run.name == name or (run.dying and mine):
+                return run.domid
+            if not run.dying and (mine or named_by_libxl(self.job.settings.userdata, run.domid) == name):
+                raise RunError(
+                    f"{name}: Xen has its domain {run.domid}, and xenstore knows nothing of it (was xenstored "
+                    "restarted?): neither can it be managed, nor another one be given its disks; nothing was changed. "
+                    f"Reboot the host, or end the domain with: xl destroy {run.domid}"
+                )
+        return None
 
     def _stand(self, guest: _Guest) -> None:
         domain, run, made = guest.domain, guest.run, guest.made
@@ -684,6 +699,18 @@ class _Call:
 
 def _changes(guest: _Guest) -> bool:
     return bool(guest.decision.changes or guest.autostart or guest.images)
+
+
+def named_by_libxl(userdata: str, domid: int) -> str | None:
+    """What libxl's record of a domain calls it, also where the store does not know the domain."""
+    for path in glob.glob(os.path.join(glob.escape(userdata), f"userdata-d.{domid}.*.libxl-json")):
+        try:
+            with open(path, "rb") as file:
+                record = json.loads(file.read().rstrip(b"\0"))
+            return str(record["c_info"]["name"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
 
 
 def _stays(guest: _Guest) -> bool:

@@ -48,7 +48,7 @@ class Made:
 
     Attributes:
         name: the guest.
-        uuid: of the domain; empty while a create has not ended.
+        uuid, domid: of the domain; none while a create has not ended.
         text: the configuration that it was created from.
         parsed: what ``xl create -n`` made of that text.
         release: of the xl that did.
@@ -59,6 +59,7 @@ class Made:
 
     name: str
     uuid: str = ""
+    domid: int | None = None
     text: str = ""
     parsed: dict[str, Any] = field(default_factory=dict)
     release: str = ""

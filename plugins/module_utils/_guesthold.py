@@ -37,7 +37,7 @@ class Watched:
     Attributes:
         guest: its name.
         domid, backend, devid: its numbers.
-        label: what the backend domain is called.
+        label, uuid: the backend domain's.
         vdev, target: the disk.
         writable: the guest may write to it.
         state: of the backend when last read, None for a directory that is gone.
@@ -50,6 +50,7 @@ class Watched:
     domid: int
     backend: int
     label: str
+    uuid: str | None
     devid: int
     vdev: str
     target: str
@@ -83,6 +84,7 @@ class Watched:
             "target": self.target,
             "backend": self.label,
             "backend_domid": self.backend,
+            "backend_uuid": self.uuid,
         }
 
 
@@ -142,22 +144,18 @@ class Departure:
             seconds: how long processes of this host may take to let go.
         """
         found = []
-        local = [
-            disk
-            for disk in self.disks
-            if disk.backend == 0 and disk.writable and disk.devid not in self._shared
-        ]
-        holders = wait_for_free({disk.target for disk in local}, seconds)
-        for disk in self.disks:
+        # of a disk that is only read, or meant for many, there is no second writer to fear
+        alone = [disk for disk in self.disks if disk.writable and disk.devid not in self._shared]
+        holders = wait_for_free({disk.target for disk in alone if disk.backend == 0}, seconds)
+        for disk in alone:
             path = backend_path(disk.backend, disk.domid, disk.devid)
             if disk.backend == 0:
-                held = holders.get(disk.target, []) if disk in local else []
-                if held:
-                    found.append((disk, f"{held[0]} on this host still has {disk.target} open for writing"))
-                continue  # the kernel says that nobody has it; a directory that stayed is only litter
-            if disk.idle:
+                # the kernel's word counts; a directory that stayed is only litter
+                for holder in holders.get(disk.target, [])[:1]:
+                    found.append((disk, f"{holder} on this host still has {disk.target} open for writing"))
+            elif disk.idle:
                 continue
-            if not disk.gone:
+            elif not disk.gone:
                 found.append((disk, f"its directory {path} is still there (state {disk.state})"))
             elif path in complaints or not disk.closed:
                 found.append(
@@ -174,6 +172,7 @@ def _watched(guest: str, live: LiveDisk, snapshot: Snapshot) -> Watched:
         domid=live.domid,
         backend=shown.backend_domid,
         label=backend.label,
+        uuid=backend.uuid,
         devid=live.devid,
         vdev=shown.vdev,
         target=shown.target,

@@ -329,13 +329,28 @@ class Worker:
 
     def _unheld(self, task: Task) -> None:
         """Refuse to give anybody storage that an earlier domain's backend was not seen to let go of."""
-        for held in task.made.held if task.made is not None else []:
-            path = self.records.path_of(task.name)
+        if task.made is None or not task.made.held:
+            return
+        path = self.records.path_of(task.name)
+        for held in task.made.held:
+            if not self._may_be_held(held):
+                continue
             raise HeldError(
                 f"{task.name}: {held.get('vdev')} ({held.get('target')} at {held.get('backend')}) was not let go of "
                 "when its last domain ended; look there for a virtio-disk process of that disk and end it, then remove "
                 f"{path} and run again. No second writer was let in"
             )
+        task.made.held = []
+
+    def _may_be_held(self, held: Mapping[str, Any]) -> bool:
+        """Whether storage that was not let go of may still be written to, as far as can be told from here."""
+        backend = held.get("backend_domid")
+        if backend == 0:
+            return bool(writers([str(held.get("target"))]))
+        snapshot = survey(self.store, lambda _domains: Scope(()), userdata=self.settings.userdata)
+        domain = snapshot.domains.get(backend) if isinstance(backend, int) else None
+        # a driver domain that is gone or another one took its daemons with it
+        return domain is not None and domain.alive and domain.uuid == held.get("backend_uuid")
 
     def _create(self, task: Task) -> None:
         paused = bool(task.decision.paused)
@@ -412,6 +427,7 @@ class Worker:
         made = Made(
             name=task.name,
             uuid=self._uuid(domid),
+            domid=domid,
             text=text,
             parsed=dict(parsed or {}),
             release=task.release if parsed else "",

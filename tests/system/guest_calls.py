@@ -38,23 +38,35 @@ print(json.dumps(result))
 
 COLLECTIONS = Path(__file__).resolve().parents[2] / ".cache" / "collections"
 
+#: Seconds after which a call has hung.
+LONGEST = 180.0
+
 #: What every guest of these tests has; any file is a kernel in the lab.
 BASE: dict[str, Any] = {"type": "pvh", "kernel": "/etc/hostname", "memory": 64}
 
 
-def call(host: LabHost, *, timeout: float = 120.0, **options: Any) -> dict[str, Any]:
-    """One call of the module on a host; the result as Ansible would get it."""
-    script = _CALL.format(collections=str(COLLECTIONS))
-    done = subprocess.run(
-        [host.python, "-c", script],
-        check=False,
-        input=json.dumps(options),
-        capture_output=True,
+def start(host: LabHost, **options: Any) -> subprocess.Popen[str]:
+    """Begin a call on a host; the result comes on its standard output."""
+    process = subprocess.Popen(
+        [host.python, "-c", _CALL.format(collections=str(COLLECTIONS))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=timeout,
     )
-    assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout)
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(options))
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+def call(host: LabHost, **options: Any) -> dict[str, Any]:
+    """One call of the module on a host; the result as Ansible would get it."""
+    process = start(host, **options)
+    out, err = process.communicate(timeout=LONGEST)
+    assert process.returncode == 0, err
+    result: dict[str, Any] = json.loads(out)
     return result
 
 

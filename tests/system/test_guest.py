@@ -194,7 +194,9 @@ def test_a_file_that_means_the_same_is_left_alone(board: LabHost) -> None:
     assert config_of(board).read_text() == text
 
 
-def test_a_guest_that_somebody_made_by_hand_is_compared_by_libxls_record(board: LabHost, counter: Counter) -> None:
+def test_a_guest_that_somebody_made_by_hand_is_compared_by_libxls_record(
+    board: LabHost, counter: Counter
+) -> None:
     create(board, "linux1", [virtio_disk("xvda", "/dev/vg/a")], cmdline="quiet")
     same = guest("linux1", disk(), kernel=board.kernel, cmdline="quiet")
     options = {"xl_path": str(counter.path), "xen": "4.17"}
@@ -214,7 +216,10 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
     ({"vcpus": 2}, "maxvcpus: 1 -> 2"),
     ({"type": "pv"}, "type: pvh -> pv"),
     ({"on_crash": "restart"}, "on_crash: "),
-    ({"disks": [disk("xvda", "/dev/vg/other"), TWO["disks"][1]]}, "disk xvda: /dev/vg/a rw at domain 1 -> /dev/vg/other"),
+    (
+        {"disks": [disk("xvda", "/dev/vg/other"), TWO["disks"][1]]},
+        "disk xvda: /dev/vg/a rw at domain 1 -> /dev/vg/other",
+    ),
     ({"disks": [TWO["disks"][0]]}, "disk xvdb: /dev/vg/b ro at domain 1 -> (none)"),
     ({"disks": [*TWO["disks"], disk("xvdc", "/dev/vg/c")]}, "disk xvdc: (none) -> /dev/vg/c rw at domain 1"),
     ({"vif": [{"bridge": "xenbr0"}]}, "vif: "),
