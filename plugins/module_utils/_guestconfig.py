@@ -23,6 +23,8 @@ from ._diskspec import (
     render,
     to_mapping,
 )
+from ._guestdevices import Vif
+from ._guestkinds import IgnoredError, OptionError, digest
 from ._guestoptions import (
     DEFAULTS,
     FILES,
@@ -32,10 +34,6 @@ from ._guestoptions import (
     SINCE,
     STOOD_FOR,
     VALUES_SINCE,
-    IgnoredError,
-    OptionError,
-    Vif,
-    digest,
 )
 from ._vdev import VdevError, devid
 from ._virtio import VirtioDevice, VirtioError, backend_domid, parse_virtio
