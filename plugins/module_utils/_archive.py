@@ -13,8 +13,8 @@ import io
 import re
 import zipfile
 
-#: A module of ours that another one takes in.
-_IMPORT = re.compile(r"(?m)^from \.(_[a-z_]+) import|^from \. import (_[a-z_]+)")
+#: A module of ours that another one takes in, at once or when it needs it.
+_IMPORT = re.compile(r"(?m)^ *from \.(_[a-z_]+) import|^from \. import (_[a-z_]+)")
 
 
 class ArchiveError(RuntimeError):

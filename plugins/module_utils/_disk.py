@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._apply import Overtaken, apply
 from ._declaration import GuestDeclaration
 from ._dialect import Dialect, DialectError, parse_dialect
 from ._findings import Acceptance, Finding, errors, sort_out, summary
 from ._layout import STATE_INITIALISING, Attachment
-from ._picture import from_plan
+from ._picture import Look, from_plan
 from ._plan import (
     ADDED,
     CHANGED,
@@ -43,10 +43,15 @@ from ._preflight import preflight
 from ._report import counts, diff, finished_disk, planned_disk
 from ._settle import Outcome, settle
 from ._snapshot import Domain, ResolveError, Snapshot
-from ._storage import Storage, identify
 from ._store import Store, StoreError
 from ._survey import USERDATA_DIR, EmptyStoreError, Scope, survey
 from ._xl import Xl, XlError, host_release
+
+if TYPE_CHECKING:
+    from ._storage import Storage
+    from ._target import Target
+
+_NAMELESS: frozenset[str] = frozenset()
 
 #: How often to plan anew when somebody else changes the same guests at the same time.
 REPLANS = 20
@@ -209,13 +214,36 @@ def _scope(job: Job, domains: dict[int, Domain]) -> Scope:
 
 def _judge(job: Job, plan: Plan, snapshot: Snapshot, dialect: Dialect, result: Result) -> list[Finding]:
     """All findings of a plan, sorted into the result."""
-    picture = from_plan(plan, snapshot, dialect, identify, look=Storage().look, waiting=job.wait)
+    picture = from_plan(plan, snapshot, dialect, _identify, look=_look(), waiting=job.wait)
     found = plan.findings + preflight(picture)
     standing, accepted = sort_out(found, job.accept)
     result.findings = [finding.as_dict() for finding in standing]
     result.accepted = [finding.as_dict() for finding in accepted]
     result.deprecations = list(plan.notes)
     return standing
+
+
+def _identify(backend_domid: int, target: str) -> frozenset[str]:
+    """Names of a target in dom0; where driver domains serve all disks, the code for it is not even read."""
+    if backend_domid != 0:
+        return _NAMELESS
+    from ._storage import identify  # noqa: PLC0415
+
+    return identify(backend_domid, target)
+
+
+def _look() -> Look:
+    """Looks at targets in dom0, over tables that are read once."""
+    held: list[Storage] = []
+
+    def look(target: str) -> Target:
+        from ._storage import Storage  # noqa: PLC0415
+
+        if not held:
+            held.append(Storage())
+        return held[0].look(target)
+
+    return look
 
 
 class _Progress:

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils import _storage
+from ansible_collections.xen.virtio.plugins.module_utils._archive import archive_bytes
 from ansible_collections.xen.virtio.plugins.module_utils._storage import (
     Mount,
     Storage,
@@ -160,3 +163,9 @@ def test_who_uses_a_device(target: str, size: int | None, readonly: bool | None,
     facts = Storage().look(target)
     assert (facts.kind, facts.size, facts.readonly) == ("block", size, readonly)
     assert [tuple(use) for use in facts.uses] == uses
+
+
+def test_it_goes_with_what_is_applied_at_boot() -> None:
+    """Although it is taken in only where dom0 serves a disk."""
+    with zipfile.ZipFile(io.BytesIO(archive_bytes("_boot"))) as archive:
+        assert "xen_virtio/_storage.py" in archive.namelist()
