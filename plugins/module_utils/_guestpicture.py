@@ -105,7 +105,8 @@ def unchecked(picture: Picture) -> dict[str, list[str]]:
     found: dict[str, dict[str, None]] = {}
     for guest in picture.guests:
         for disk in guest.disks:
-            if disk.declared and disk.target is not None and disk.facts is None:
+            looked = disk.facts is not None or (disk.spec is not None and disk.spec.script is not None)
+            if disk.declared and disk.target is not None and not looked:
                 found.setdefault(picture.label(disk.backend), {})[disk.target] = None
     return {label: list(targets) for label, targets in found.items()}
 
@@ -294,7 +295,8 @@ class _Host:
             noted.new += branch is None
         attached = served and branch is not None and branch.nodes.get("state") == STATE_INIT_WAIT
         target = spec.target or None
-        facts = None if target is None else self.facts(backend, target)
+        # what a script makes a device of is no path
+        facts = None if target is None or spec.script is not None else self.facts(backend, target)
         return PicturedDisk(
             guest,
             guest,

@@ -53,12 +53,12 @@ def may_reorder(guests: object, place: str) -> frozenset[str]:
 
 
 def targets_of(specs: Iterable[GuestSpec]) -> dict[str, list[str]]:
-    """The targets of all disks by backend domain, each once and in order."""
+    """The targets of all disks by backend domain, each once and in order; what a script takes is none."""
     found: dict[str, dict[str, None]] = {}
     for spec in specs:
         for disk in spec.disks:
             backend = disk.spec.backend
-            if disk.spec.target:
+            if disk.spec.target and disk.spec.script is None:
                 name = DOM0 if backend is None or backend in ("", "0") else backend
                 found.setdefault(name, {})[disk.spec.target] = None
     return {backend: list(targets) for backend, targets in found.items()}

@@ -275,6 +275,8 @@ def test_of_dom0_its_storage_is_asked() -> None:
     guest = declared("domu1", disk(backend="0"), disk("xvdb", B, backend="DomD"), f"{C},,xvdc")
     assert ("target-missing", "error", "domu1", "xvda") in told(guest, snapshot=host(), look=look)
     assert looked == [A, C]
+    told(declared("domu1", "script=block-iscsi,vdev=xvda,target=/iqn"), snapshot=host(), look=look)
+    assert looked == [A, C]  # what a script takes is no path
     assert told(declared("domu1", disk(backend="0")), targets={"Domain-0": {A: Target("missing")}}) == [
         ("target-missing", "error", "domu1", "xvda")
     ]

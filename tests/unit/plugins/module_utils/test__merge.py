@@ -164,7 +164,7 @@ def test_what_makes_no_sense(arguments: tuple[Any, ...], said: str) -> None:
 
 GUESTS = {
     "a": {"disks": [XVDA, "/c,,xvdc", XVDB], "kernel": "/k", "state": "running", "allow_reorder": True},
-    "b": {"content": "name='b'\ndisk=['/a,,xvda,backend=DomD', ',,hdc,cdrom']\n", "force_destroy": True},
+    "b": {"content": "name='b'\ndisk=['/a,,xvda,backend=DomD', ',,hdc,cdrom', 'iscsi:/i,xvde']\n", "force_destroy": True},
     "gone": {"state": "absent", "disks": ["nonsense"]},
 }
 
@@ -173,7 +173,7 @@ def test_guests_of_an_inventory_as_specifications() -> None:
     specs = read_specs(GUESTS, "guests")
     assert [(spec.name, [disk.spec.vdev for disk in spec.disks]) for spec in specs] == [
         ("a", ["xvda", "xvdc", "xvdb"]),
-        ("b", ["xvda", "hdc"]),
+        ("b", ["xvda", "hdc", "xvde"]),
     ]
     assert targets_of(specs) == {"DomD": ["/a", "/b"], "Domain-0": ["/c"]}
     assert may_reorder(GUESTS, "guests") == {"a"}
