@@ -164,7 +164,10 @@ def test_what_makes_no_sense(arguments: tuple[Any, ...], said: str) -> None:
 
 GUESTS = {
     "a": {"disks": [XVDA, "/c,,xvdc", XVDB], "kernel": "/k", "state": "running", "allow_reorder": True},
-    "b": {"content": "name='b'\ndisk=['/a,,xvda,backend=DomD', ',,hdc,cdrom', 'iscsi:/i,xvde']\n", "force_destroy": True},
+    "b": {
+        "content": "name='b'\ndisk=['/a,,xvda,backend=DomD', ',,hdc,cdrom', 'iscsi:/i,xvde']\n",
+        "force_destroy": True,
+    },
     "gone": {"state": "absent", "disks": ["nonsense"]},
 }
 
