@@ -11,76 +11,75 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._guestconfig import GuestError, GuestSpec, as_mapping, compare, read_guest
+from ._guestkinds import Quota, Texts
 from ._guestoptions import KINDS
 from ._vdev import VdevError, devid
 
-#: Options worth a default where all guests of all hosts agree: none that is a guest's own, no lists.
-_DEFAULTABLE = frozenset(KINDS) - {
-    *("name", "uuid", "cmdline", "cpus", "cpus_soft", "device_tree", "seclabel", "init_seclabel"),
-    *(
-        "bootloader_args",
-        "dtdev",
-        "iomem",
-        "ioports",
-        "irqs",
-        "llc_colors",
-        "pci",
-        "vif",
-        "channel",
-        "serial",
-    ),
-    *("xenstore_quota", "driver_domain", "rtc_timeoffset"),
-}
+#: Options that are a guest's own, though others may happen to say the same.
+_OWN = (
+    "name",
+    "uuid",
+    "cmdline",
+    "cpus",
+    "cpus_soft",
+    "device_tree",
+    "seclabel",
+    "init_seclabel",
+    "driver_domain",
+)
+
+#: Options worth a default where all guests of all hosts agree: single values that are not a guest's own.
+_DEFAULTABLE = frozenset(
+    name for name, kind in KINDS.items() if name not in _OWN and not isinstance(kind, (Texts, Quota))
+)
 
 #: Where a host has guests that others have not, the two mappings are put together by the inventory itself.
 TOGETHER = "{{ xen_guests_common | combine(xen_guests_local | default({})) }}"
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A guest on a host: what an inventory is to say of it, and what its configuration means."""
+class _Text(NamedTuple):
+    """A configuration that was read."""
 
-    mapping: dict[str, Any]
+    path: str | None  #: None where it is what a running domain was made from
     spec: GuestSpec
-    path: str | None
+    notes: list[str]
 
 
 class _Collector:
-    """Notes and refusals by host."""
+    """What is told of one host."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str) -> None:
+        self.host = host
         self.notes: list[dict[str, Any]] = []
         self.refused: list[dict[str, Any]] = []
 
-    def tell(
-        self, into: list[dict[str, Any]], host: str, path: str | None, name: str | None, text: str
-    ) -> None:
-        into.append({"host": host, "path": path, "name": name, "message": text})
+    def note(self, path: str | None, name: str | None, message: str) -> None:
+        self.notes.append({"host": self.host, "path": path, "name": name, "message": message})
 
-    def read(self, host: str, entry: Mapping[str, Any]) -> tuple[GuestSpec, list[str]] | None:
+    def refuse(self, path: str | None, name: str | None, message: str) -> None:
+        self.refused.append({"host": self.host, "path": path, "name": name, "message": message})
+
+    def read(self, entry: Mapping[str, Any]) -> _Text | None:
         """One configuration; None where it is refused."""
         path, text = entry.get("path") or None, entry.get("text")
         if not isinstance(text, str):
-            self.tell(self.refused, host, path, None, "the text of the configuration is missing")
+            self.refuse(path, None, "the text of the configuration is missing")
             return None
         try:
             spec, notes = read_guest(text)
         except GuestError as error:
-            self.tell(self.refused, host, path, None, str(error))
+            self.refuse(path, None, str(error))
             return None
         if not _is_utf8(as_mapping(spec)):
-            self.tell(
-                self.refused, host, path, spec.name, "holds bytes that are not UTF-8: write it as UTF-8"
-            )
+            self.refuse(path, spec.name, "holds bytes that are not UTF-8: write it as UTF-8")
             return None
         if _TEMPLATE.search(spec.name):
-            self.tell(self.refused, host, path, spec.name, "its name looks like a template: rename it")
+            self.refuse(path, spec.name, "its name looks like a template: rename it")
             return None
-        return spec, notes
+        return _Text(path, spec, notes)
 
 
 def _is_utf8(value: object) -> bool:
@@ -91,87 +90,66 @@ def _is_utf8(value: object) -> bool:
     return not isinstance(value, str) or not re.search("[\ud800-\udfff]", value)
 
 
-def _guests_of(host: str, entries: Iterable[Mapping[str, Any]], told: _Collector) -> dict[str, _Found]:
-    """The guests of one host by name."""
-    files: dict[str, list[tuple[Mapping[str, Any], GuestSpec, list[str]]]] = {}
-    running: dict[str, tuple[GuestSpec, list[str]]] = {}
-    alive: dict[str, bool] = {}
+def _guests_of(entries: Iterable[Mapping[str, Any]], told: _Collector) -> dict[str, dict[str, Any]]:
+    """The guests of one host by name, as an inventory is to have them, less their names."""
+    files: dict[str, list[_Text]] = {}
+    running: dict[str, _Text] = {}
+    alive: set[str] = set()
     for entry in entries:
-        read = told.read(host, entry)
-        if read is None:
+        text = told.read(entry)
+        if text is None:
             continue
-        spec, notes = read
-        alive[spec.name] = alive.get(spec.name, False) or bool(entry.get("running"))
-        if entry.get("path"):
-            files.setdefault(spec.name, []).append((entry, spec, notes))
+        if entry.get("running"):
+            alive.add(text.spec.name)
+        if text.path is None:
+            running[text.spec.name] = text
         else:
-            running[spec.name] = read
-    found: dict[str, _Found] = {}
+            files.setdefault(text.spec.name, []).append(text)
+    guests = {}
     for name in dict.fromkeys([*files, *running]):
-        made_of = running.get(name)
-        path = None
-        if name in files:
-            chosen = _chosen(host, name, files[name], made_of, told)
-            if chosen is None:
-                continue
-            path, spec, notes = chosen
-            if made_of is not None and compare(spec, made_of[0]):
-                changed = ", ".join([change.option for change in compare(made_of[0], spec)])
-                told.tell(told.notes, host, path, name, f"runs as its file does not say it: {changed}")
-        elif made_of is not None:
-            spec, notes = made_of
-            told.tell(told.notes, host, None, name, "runs without a configuration file of its name")
-        for note in notes:
-            told.tell(told.notes, host, path, name, note)
-        mapping = as_mapping(spec)
+        chosen = _chosen(name, files.get(name, []), running.get(name), told)
+        if chosen is None:
+            continue
+        for note in chosen.notes:
+            told.note(chosen.path, name, note)
+        mapping = as_mapping(chosen.spec)
         del mapping["name"]
-        if not alive[name]:
-            mapping = {"state": "configured", **mapping}
-        if path is not None:
-            mapping = {"path": path, **mapping}
-        found[name] = _Found(mapping, spec, path)
-    return found
+        beside = {} if chosen.path is None else {"path": chosen.path}
+        if name not in alive:
+            beside["state"] = "configured"
+        guests[name] = {**beside, **mapping}
+    return guests
 
 
-def _chosen(
-    host: str,
-    name: str,
-    files: Sequence[tuple[Mapping[str, Any], GuestSpec, list[str]]],
-    made_of: tuple[GuestSpec, list[str]] | None,
-    told: _Collector,
-) -> tuple[str, GuestSpec, list[str]] | None:
-    """Which of the files of one name is the guest's: the only one, the one it runs as, one of many alike."""
-    # links for xendomains last
-    files = sorted(files, key=_in_auto)
-    specs = [spec for _entry, spec, _notes in files]
-    at = 0
-    if any(compare(specs[0], spec) for spec in specs[1:]):
-        alike = (
-            [] if made_of is None else [n for n, spec in enumerate(specs) if not compare(spec, made_of[0])]
-        )
-        if not alike:
-            others = ", ".join([str(entry["path"]) for entry, _spec, _notes in files])
-            for entry, _spec, _notes in files:
-                told.tell(
-                    told.refused,
-                    host,
-                    str(entry["path"]),
-                    name,
-                    f"{len(files)} different configurations are called {name} ({others}): rename or remove all but one",
-                )
-            return None
-        at = alike[0]
-    path = str(files[at][0]["path"])
-    for entry, _spec, _notes in files:
-        if entry["path"] != path:
-            told.tell(
-                told.notes, host, str(entry["path"]), name, f"is left alone: {name} is taken from {path}"
-            )
-    return path, files[at][1], files[at][2]
+def _chosen(name: str, files: list[_Text], made_of: _Text | None, told: _Collector) -> _Text | None:
+    """Which of the texts of one name is the guest's: its only file, the one it runs as, one of many alike."""
+    if not files:
+        told.note(None, name, "runs without a configuration file of its name")
+        return made_of
+    files = sorted(files, key=_is_link)
+    fitting = files
+    if any(compare(files[0].spec, file.spec) for file in files[1:]):
+        fitting = [file for file in files if made_of is not None and not compare(file.spec, made_of.spec)]
+    if not fitting:
+        paths = ", ".join([str(file.path) for file in files])
+        for file in files:
+            message = f"{len(files)} different configurations are called {name} ({paths}): keep or rename all but one"
+            told.refuse(file.path, name, message)
+        return None
+    chosen = fitting[0]
+    for file in files:
+        if file is not chosen:
+            told.note(file.path, name, f"is left alone: {name} is taken from {chosen.path}")
+    changes = compare(made_of.spec, chosen.spec) if made_of is not None else []
+    if changes:
+        options = ", ".join([change.option for change in changes])
+        told.note(chosen.path, name, f"runs as its file does not say it: {options}")
+    return chosen
 
 
-def _in_auto(file: tuple[Mapping[str, Any], GuestSpec, list[str]]) -> bool:
-    return "/auto/" in str(file[0]["path"])
+def _is_link(file: _Text) -> bool:
+    """Whether it lies where xendomains looks for links."""
+    return "/auto/" in str(file.path)
 
 
 # --- common and apart ------------------------------------------------------------------------------------
@@ -228,12 +206,12 @@ def _number(vdev: str) -> int | str:
         return vdev
 
 
-def _defaults(guests: Mapping[str, Mapping[str, _Found]]) -> dict[str, Any]:
+def _defaults(guests: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What all guests of all hosts say alike, where there are at least two of different names."""
     names = {name for found in guests.values() for name in found}
     if len(names) < 2:
         return {}
-    mappings = [guest.mapping for found in guests.values() for guest in found.values()]
+    mappings = [guest for found in guests.values() for guest in found.values()]
     return {
         key: value
         for key, value in mappings[0].items()
@@ -255,15 +233,15 @@ def inventory_of(hosts: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, 
         others are their host's. Where a group has both, TOGETHER joins xen_guests_common and
         xen_guests_local. A guest that is not running is ``configured``: its run state is left alone.
     """
-    told = _Collector()
-    guests = {host: _guests_of(host, entries, told) for host, entries in hosts.items()}
+    told = {host: _Collector(host) for host in hosts}
+    guests = {host: _guests_of(entries, told[host]) for host, entries in hosts.items()}
     group: dict[str, Any] = {}
     apart: dict[str, dict[str, Any]] = {host: {} for host in guests}
     defaults = _defaults(guests)
     if defaults:
         group["xen_guest_defaults"] = defaults
     said = {
-        host: {name: _without(guest.mapping, defaults) for name, guest in found.items()}
+        host: {name: _without(guest, defaults) for name, guest in found.items()}
         for host, found in guests.items()
     }
     shared = [name for name in next(iter(said.values()), {}) if all(name in found for found in said.values())]
@@ -280,7 +258,12 @@ def inventory_of(hosts: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, 
         group["xen_guests"] = common
     for host, found in local.items():
         apart[host] = {"xen_guests_local" if common else "xen_guests": found, **apart[host]}
-    return {"group_vars": group, "host_vars": apart, "notes": told.notes, "refused": told.refused}
+    return {
+        "group_vars": group,
+        "host_vars": apart,
+        "notes": [note for one in told.values() for note in one.notes],
+        "refused": [refusal for one in told.values() for refusal in one.refused],
+    }
 
 
 def _without(mapping: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
