@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Callable
@@ -112,6 +113,15 @@ def test_a_crash_takes_the_domain_away_by_default(one: LabHost) -> None:
     domid = create(one, "guest", 1)
     one.guest_crashes(domid)
     assert until(gone(one, domid))
+
+
+def test_without_xls_daemon_nobody_cleans_up(one: LabHost) -> None:
+    domid = create(one, "guest", 1)
+    (pid,) = xls_daemons(one)
+    os.kill(pid, signal.SIGKILL)
+    one.xl("reboot", "guest")
+    assert until(lambda: state_letters(one, "guest") == "---sr-")
+    assert backends(one, domid) == ["51712"]
 
 
 @pytest.mark.parametrize(
