@@ -120,7 +120,7 @@ def _declared_virtio(blame: Blame, entries: object) -> tuple[VirtioDevice, ...]:
         blame.refuse("virtio", f"must be a list, not {entries!r}")
     devices = []
     for entry in entries:
-        if isinstance(entry, str) and re.match(r"device[0-9a-f]+\Z", entry, re.ASCII):
+        if isinstance(entry, str) and re.match(r"(?:virtio,)?device[0-9a-f]*\Z", entry, re.ASCII):
             entry = {"type": entry}  # noqa: PLW2901
         if isinstance(entry, Mapping) and str(entry.get("type")).startswith("device"):
             entry = {**entry, "type": f"virtio,{entry['type']}"}  # noqa: PLW2901

@@ -26,7 +26,7 @@ from ._mmio import (
 from ._vdev import devid
 
 _KEYS = ("backend", "type", "transport", "grant_usage")
-_TYPE = re.compile(r"virtio,device[0-9a-f]+\Z", re.ASCII)
+_TYPE = re.compile(r"virtio,device[0-9a-f]*\Z", re.ASCII)
 _NUMBER = re.compile(r"\s*[+-]?(?:0[xX]0*[1-9a-fA-F]|0*[1-9])", re.ASCII)  # one that is not zero
 _DOM0 = ("", "0", "Domain-0")
 
@@ -39,7 +39,7 @@ class VirtioError(ValueError):
 class VirtioDevice:
     """One entry of a guest's ``virtio`` list: a virtio device that is no disk."""
 
-    type: str  #: "virtio,device22": the virtio device id, hexadecimal, in lower case
+    type: str  #: "virtio,device22": the virtio device id, hexadecimal, in lower case; may be left out
     backend: str | None = None  #: domain name or domid; None is dom0
     mmio: bool = True  #: whether its transport is mmio; else nobody gives it an address
     grant_usage: bool | None = None  #: None is true unless the backend is dom0

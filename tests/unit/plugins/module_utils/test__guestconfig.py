@@ -126,6 +126,11 @@ DECLARED: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         },
     ),
     (
+        {"virtio": ["virtio,device1a", "type=virtio,device,transport=mmio"]},
+        'virtio = ["type=virtio,device1a,transport=mmio", "type=virtio,device,transport=mmio"]\n',
+        {"virtio": [{"type": "virtio,device1a"}, {"type": "virtio,device"}]},
+    ),
+    (
         {"extra_config": {"vnc": True, "vnuma": [["pnode=0", 1]], "gone": None}},
         'vnc = 1\nvnuma = [["pnode=0", 1]]\n',
         {"extra_config": {"vnc": "1", "vnuma": [["pnode=0", "1"]]}},

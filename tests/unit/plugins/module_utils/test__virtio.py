@@ -29,6 +29,7 @@ from ansible_collections.xen.virtio.plugins.module_utils._virtio import (
         ),
         ("type=virtio,device1a,transport=MMIO", VirtioDevice("virtio,device1a")),
         ("type=virtio,device29", VirtioDevice("virtio,device29", mmio=False)),
+        ("type=virtio,device,transport=mmio", VirtioDevice("virtio,device")),
         (
             " backend=1,,  type=virtio,device5,transport=unknown",
             VirtioDevice("virtio,device5", "1", mmio=False),
