@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 from oracle import Oracle
 from oracle.fixtures import MANY
 from oracle.strategies import CONFIG_SETTINGS, CONFIG_TEXTS, GUESTS
+from test_corpus import CORPUS
 
 # The quirks, each once; the parser itself says what is right.
 QUIRKS = [
@@ -171,6 +172,23 @@ def ours(text: str) -> Any:
 @MANY
 @given(text=CONFIG_TEXTS)
 def test_every_text_as_the_real_parser(truth: Oracle, text: str) -> None:
+    assert ours(text) == truth.config(text)[:2]
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> str:
+    """A configuration as people write them, cut and patched at some places."""
+    text = draw(st.sampled_from(CORPUS)).read_text(encoding="utf-8")
+    for _damage in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(text)))
+        patch = draw(st.sampled_from(["", *"'\"[],;=#\\\n\r\t +-aA0é", "[[", "\\'", "+=", "# ", "\n\n"]))
+        text = text[:at] + patch + text[at + draw(st.integers(0, 3)) :]
+    return text
+
+
+@settings(MANY, max_examples=800)
+@given(text=damaged())
+def test_every_damaged_text_as_the_real_parser(truth: Oracle, text: str) -> None:
     assert ours(text) == truth.config(text)[:2]
 
 
