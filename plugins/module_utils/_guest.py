@@ -15,14 +15,14 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ._declaration import GuestDeclaration
 from ._dialect import Dialect
 from ._disk import DiskError, dialect_of
 from ._files import FileChange, content_of
-from ._findings import Acceptance, Finding, errors, sort_out, summary
+from ._findings import WARNING, Acceptance, Finding, errors, sort_out, summary
 from ._guestconfig import (
     GuestError,
     GuestSpec,
@@ -31,7 +31,7 @@ from ._guestconfig import (
     read_guest,
     render_guest,
 )
-from ._guestfiles import IMAGES_DIR, STATE_DIR, GuestFileError, Image, Made, Records, image_missing
+from ._guestfiles import IMAGES_DIR, STATE_DIR, GuestFileError, Image, Made, Records, boot_id, image_missing
 from ._guestlock import LockError, locked_guests
 from ._guestpicture import from_guests
 from ._guestplan import (
@@ -53,7 +53,8 @@ from ._guestplan import (
 )
 from ._guestrecord import Change, disk_order, record_changes
 from ._guestrun import RunError, Settings, Task, Worker
-from ._guestwish import Wish
+from ._guestwish import IMAGES, Wish
+from ._picture import Picture
 from ._plan import UNCHANGED, PlanError, backend_of, make_plan
 from ._plan import GuestPlan as DisksPlan
 from ._plan import Options as DiskOptions
@@ -212,6 +213,7 @@ class _Call:
         self.snapshot = Snapshot({})
         self.runs: list[RunState] = []
         self.libxl: dict[int, dict[str, Any]] | None = None
+        self.sizes: dict[str, dict[str, int]] = {}
         self.guests = [_Guest(wish) for wish in job.wishes]
 
     def run(self) -> Result:
@@ -350,6 +352,7 @@ class _Call:
         begun = made.creating if made is not None else None
         ours = bool(
             begun
+            and begun.get("boot") == boot_id()
             and run is not None
             and run.paused
             and not recorded
@@ -487,18 +490,34 @@ class _Call:
         present = [guest for guest in self.guests if guest.spec is not None and _stays(guest)]
         before = {guest.wish.name: self._runs_from(guest) for guest in self.guests}
         reordering = {guest.wish.name for guest in self.guests if guest.wish.allow_reorder}
-        picture = from_guests(
-            [guest.spec for guest in present if guest.spec is not None],
-            self.dialect,
-            snapshot=self.snapshot,
-            targets=self.job.targets,
-            look=Storage().look,
-            identify=identify,
-            before={name: spec for name, spec in before.items() if spec is not None},
-            gone=[guest.wish.name for guest in self.guests if guest.wish.state in (GONE, SHUTDOWN)],
-            created={guest.wish.name for guest in present if guest.decision.create},
-        )
-        found = preflight(picture)
+        sizes = {
+            guest.wish.name: {int(number): size for number, size in guest.made.sizes.items()}
+            for guest in self.guests
+            if guest.made is not None and guest.about
+        }
+        storage = Storage()
+        up = [guest for guest in present if guest.wish.state != CONFIGURED or guest.domain is not None]
+
+        def examine(guests: list[_Guest]) -> list[Finding]:
+            picture = from_guests(
+                [guest.spec for guest in guests if guest.spec is not None],
+                self.dialect,
+                snapshot=self.snapshot,
+                targets=self.job.targets,
+                look=storage.look,
+                identify=identify,
+                before={name: spec for name, spec in before.items() if spec is not None},
+                sizes=sizes,
+                gone=[guest.wish.name for guest in self.guests if guest.wish.state in (GONE, SHUTDOWN)],
+                created={guest.wish.name for guest in guests if guest.decision.create},
+            )
+            self.sizes.update(_sizes(picture))
+            return preflight(picture)
+
+        found = examine(up)
+        if len(up) < len(present):
+            # a configuration alone hurts nobody; what it would do is worth a word
+            found += [replace(one, severity=WARNING) for one in examine(present) if one not in found]
         found = [one for one in found if not (one.code == "reorder" and one.domain in reordering)]
         standing, accepted = sort_out(found, self.job.accept)
         self.result.findings = [finding.as_dict() for finding in standing]
@@ -520,6 +539,25 @@ class _Call:
             if guest.text is None and guest.spec is not None:
                 guest.text = render_guest(guest.spec, self.dialect)  # says why not
             self._check_with_xl(guest)
+        if guest.decision.create and guest.spec is not None:
+            self._files_there(guest, guest.spec)
+
+    def _files_there(self, guest: _Guest, spec: GuestSpec) -> None:
+        """xl would notice only after the old domain is gone."""
+        coming = {image.path for image in guest.images}
+        for option in IMAGES:
+            path = spec.options.get(option)
+            if self.job.check and os.path.dirname(str(path)) == os.path.normpath(self.job.images_dir):
+                continue  # what copies images there only said so, too
+            if (
+                isinstance(path, str)
+                and path.startswith("/")
+                and path not in coming
+                and not os.path.exists(path)
+            ):
+                raise GuestFileError(
+                    f"guest {guest.wish.name}: {option}: {path} is not on this host; nothing was changed"
+                )
 
     # --- apply --------------------------------------------------------------------------------------------
 
@@ -568,6 +606,7 @@ class _Call:
             old_text=old,
             images=guest.images,
             autostart=guest.autostart,
+            sizes=self.sizes.get(guest.wish.name, {}),
         )
 
     def _remember(self, guest: _Guest, made: Made | None = None) -> None:
@@ -694,7 +733,8 @@ class _Call:
         pending = [name for name in pending if name]
         more = f"; to be re-created to be as declared: {', '.join(pending)}" if pending else ""
         verb = " (not carried out: check mode)" if not carried_out and self.result.changed else ""
-        return f"{len(self.guests)} guests: {told}{verb}{more}"
+        many = "1 guest" if len(self.guests) == 1 else f"{len(self.guests)} guests"
+        return f"{many}: {told}{verb}{more}"
 
 
 def _changes(guest: _Guest) -> bool:
@@ -711,6 +751,18 @@ def named_by_libxl(userdata: str, domid: int) -> str | None:
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return None
+
+
+def _sizes(picture: Picture) -> dict[str, dict[str, int]]:
+    """The sizes of all guests' targets in bytes, by device number, as far as they can be told."""
+    return {
+        guest.reference: {
+            str(disk.devid): disk.facts.size
+            for disk in guest.disks
+            if disk.facts is not None and disk.facts.size is not None
+        }
+        for guest in picture.guests
+    }
 
 
 def _stays(guest: _Guest) -> bool:

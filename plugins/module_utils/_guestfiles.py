@@ -53,7 +53,8 @@ class Made:
         parsed: what ``xl create -n`` made of that text.
         release: of the xl that did.
         files: option (kernel, ramdisk, device_tree) → path, checksum and what stat said of it.
-        creating: a create that has not ended: the domids that the host had before it, and the moment.
+        sizes: device number → bytes of its target then, where they could be told.
+        creating: a create that has not ended: the domids that the host had before it, and the host's boot.
         held: storage of an earlier domain which no one has been seen to let go of.
     """
 
@@ -64,6 +65,7 @@ class Made:
     parsed: dict[str, Any] = field(default_factory=dict)
     release: str = ""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
     creating: dict[str, Any] | None = None
     held: list[dict[str, Any]] = field(default_factory=list)
 
@@ -113,6 +115,15 @@ class Records:
         """Forget a guest."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path_of(guest))
+
+
+def boot_id() -> str:
+    """This boot of the host, in its own words (random(4)); empty where it does not say."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 # --- files written in two steps --------------------------------------------------------------------------

@@ -146,7 +146,7 @@ def decide(name: str, state: str, sight: Sight, options: Options) -> Decision:
     """
     made = Decision(reasons=_reasons(sight))
     made.write = sight.config is not None and state != GONE
-    if state == CONFIGURED:
+    if state == CONFIGURED and sight.standing != DOM0LESS:
         made.action = "changed" if made.write else "unchanged"
         return made
     made.refusal = _refused(name, state, sight, options)

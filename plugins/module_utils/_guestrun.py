@@ -33,6 +33,7 @@ from ._guestfiles import (
     Records,
     Staged,
     back_up,
+    boot_id,
     stage,
     store_image,
 )
@@ -98,12 +99,11 @@ class Task:
         spec: the same, read.
         parsed: what xl makes of it.
         made: the record of what its domain was made from.
-        about: that record is about this very domain.
         old_text: what its present domain was made from, as far as known.
         images: files to be stored first.
         autostart: files of ours that are to change.
-        backup, domid_after, uuid_after: results.
-        done: what was carried out, in the words of the result.
+        sizes: of its targets, by device number.
+        backup, changed, warnings: what was done, for the result.
     """
 
     name: str
@@ -120,6 +120,7 @@ class Task:
     old_text: str | None = None
     images: list[Image] = field(default_factory=list)
     autostart: list[FileChange] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)
     backup: str | None = None
     changed: bool = False
     warnings: list[str] = field(default_factory=list)
@@ -415,7 +416,7 @@ class Worker:
             self._no_writer(task.name, spec)
             before = {run.domid for run in self.xl.list()}
             kept = task.made or Made(task.name)
-            kept.creating = {"domids": sorted(before)}
+            kept.creating = {"domids": sorted(before), "boot": boot_id()}
             self.records.write(kept)
             try:
                 self.xl.create(path, paused=True, timeout=settings.create_timeout)
@@ -432,6 +433,7 @@ class Worker:
             parsed=dict(parsed or {}),
             release=task.release if parsed else "",
             files=self.files_of(spec),
+            sizes=task.sizes,
         )
         self.records.write(made)
         task.made, task.domid = made, domid

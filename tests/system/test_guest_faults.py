@@ -130,20 +130,26 @@ def test_the_old_guest_stays_down_where_nobody_wants_it_back(board: LabHost) -> 
     assert "xvdc" in config_of(board).read_text()
 
 
-def test_both_stories_where_the_old_guest_fails_too(board: LabHost, tmp_path: Path) -> None:
-    kernel = tmp_path / "Image"
-    kernel.write_bytes(b"6.6")
-    local = {**TWO, "kernel": str(kernel)}
-    call(board, guests=[local])
+def test_both_stories_where_the_old_guest_fails_too(board: LabHost) -> None:
+    call(board, guests=[TWO])
     text = config_of(board).read_text()
-    kernel.unlink()
-    result = call(board, guests=[{**local, "cmdline": "quiet"}], recreate="allowed")
+    board.backend_behaves("give-up", devid=51712, after=0.0)
+    result = call(board, guests=[{**TWO, "cmdline": "quiet"}], recreate="allowed", **SOON)
     assert result["failed"]
     assert "holds its old configuration again" in result["msg"]
     assert "failed as well" in result["msg"]
-    assert result["msg"].count(str(kernel)) >= 2, result["msg"]
+    assert result["msg"].count("xvda") >= 2, result["msg"]
     assert config_of(board).read_text() == text
     assert domid_of(board, "linux1") is None
+
+
+def test_a_file_that_is_not_there_is_noticed_before_the_guest_goes_down(board: LabHost) -> None:
+    call(board, guests=[TWO])
+    before = domid_of(board, "linux1")
+    told = call(board, guests=[{**TWO, "kernel": "/boot/none"}], recreate="allowed")
+    assert told["failed"]
+    assert "kernel: /boot/none is not on this host" in told["msg"]
+    assert domid_of(board, "linux1") == before
 
 
 def test_what_a_killed_create_left_is_known_and_can_be_cleaned_away(board: LabHost) -> None:
