@@ -29,6 +29,9 @@ from ._xlcfg import ConfigError
 #: Beside the words of `RunState.run_state`.
 UNKNOWN, ABSENT = "unknown", "absent"
 
+#: Run states of a domain that is not on its way out; where xl does not tell, a domain that the store knows is alive.
+ALIVE = ("running", "paused", UNKNOWN)
+
 #: Why a domain is no guest that anybody could use.
 DYING, STALE, UNFINISHED = "dying", "stale", "unfinished"
 
@@ -86,7 +89,7 @@ def gather(
         store: a session.
         xl: the host's toolstack, present or not.
         references: names, domids or UUIDs; None for all domains but dom0.
-        configs: also give the configurations that no domain of the result has.
+        configs: also give every configuration in the folder, those that no domain has among them.
         texts: also give configurations as they are written.
         settle: seconds after which a disk in state 2 must still be; 0 reads once.
         userdata: libxl's folder of domain records.
@@ -116,14 +119,9 @@ def gather(
     )
     sizes = _sizes(store, chosen, toolstack)
     guests = [_guest(one, snapshot, toolstack, sizes, reader) for one in chosen]
-    taken = {guest["name"] for guest in guests}
-    idle = [one for one in reader.found if configs and one.error is None and one.name not in taken]
-    return HostGuests(
-        guests,
-        [{"name": one.name, "autostart": one.auto, **reader.config(one)} for one in idle],
-        [{"path": one.path, "error": one.error} for one in reader.found if configs and one.error is not None],
-        toolstack.warnings,
-    )
+    listed = [reader.file(one, guests) for one in reader.found if configs and one.error is None]
+    unreadable = [{"path": one.path, "error": one.error} for one in reader.found if configs and one.error]
+    return HostGuests(guests, listed, unreadable, toolstack.warnings)
 
 
 # --- which domains -------------------------------------------------------------------------------------
@@ -266,6 +264,18 @@ class _Reader:
         others = [one.path for one in self.found if one.name == found.name and one.path != found.path]
         return {"path": found.path, "others": others, **self._declared(found.text)}
 
+    def file(self, found: FoundConfig, guests: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        """A configuration in a list of its own, with what is known of the domain of its name."""
+        named = [one for one in guests if one["name"] == found.name and one["domid"] is not None]
+        running = any(one["leftover"] is None and one["run_state"] in ALIVE for one in named)
+        return {
+            "name": found.name,
+            "domid": named[0]["domid"] if named else None,
+            "running": running,
+            "autostart": found.auto,
+            **self.config(found),
+        }
+
     def created_from(self, name: str, domain: Domain) -> dict[str, Any] | None:
         """What a domain was made from: as module guest kept it, else as ``xl config-update`` did; None where unknown.
 
@@ -273,7 +283,7 @@ class _Reader:
         """
         made = self.records.read(name)
         if made is not None and made.text and domain.uuid is not None and made.uuid == domain.uuid:
-            return {"path": self.records.path_of(name), **self._declared(made.text)}
+            return {"kept_in": self.records.path_of(name), **self._declared(made.text)}
         path = self._userdata(domain, "xl")
         if path is None:
             return None
@@ -282,7 +292,7 @@ class _Reader:
                 text = file.read(LONGEST).decode("utf-8", "surrogateescape").rstrip("\0")
         except OSError:
             return None
-        return {"path": path, **self._declared(text)}
+        return {"kept_in": path, **self._declared(text)}
 
     def recorded(self, domain: Domain) -> bool:
         """Whether libxl has a record of a domain; in doubt it has."""

@@ -33,7 +33,7 @@ options:
     elements: raw
     aliases: [domain]
   configs:
-    description: Whether to list the configurations in O(config_dir) too that no domain was made from.
+    description: Whether to list all configurations in O(config_dir) too, those of guests without a domain among them.
     type: bool
     default: false
   texts:
@@ -139,7 +139,8 @@ guests:
         text: {description: The text itself., returned: with O(texts), type: str, sample: "name = \"domu1\"\n"}
     created_from:
       description:
-        - What the domain was made from, in the form of RV(guests[].config); null where nobody kept it. xl itself does not.
+        - What the domain was made from, with C(kept_in), a path, and the rest as RV(guests[].config); null where nobody kept
+          it. xl itself does not.
       type: dict
       sample: null
     disks:
@@ -148,7 +149,9 @@ guests:
       elements: dict
       sample: [{vdev: xvda, target: /dev/mmcblk0p3, backend: DomD, specification: virtio, health: attached}]
 configs:
-  description: Configurations that none of the returned domains has, with C(name), C(autostart) and the rest as RV(guests[].config).
+  description:
+    - Every configuration, with C(name), C(domid) of the returned domain of that name (null where there is none), C(running)
+      (whether it is alive), C(autostart), and the rest as RV(guests[].config).
   returned: with O(configs)
   type: list
   elements: dict

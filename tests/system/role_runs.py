@@ -50,11 +50,15 @@ class Fleet:
         python = host.domain_python(domid)
         self.more[name] = {"ansible_connection": "local", "ansible_python_interpreter": python}
 
-    def write(self) -> None:
-        """The inventory as files."""
+    def write_hosts(self) -> None:
+        """Where hosts are, without any variables of the product's."""
         dom0s = {name: self.connection(host) for name, host in self.hosts.items()}
         tree = {"all": {"hosts": self.more, "children": {"xen_dom0": {"hosts": dom0s}}}}
         (self.inventory / "hosts.json").write_text(json.dumps(tree))
+
+    def write(self) -> None:
+        """The inventory as files."""
+        self.write_hosts()
         (self.inventory / "group_vars/xen_dom0.json").write_text(json.dumps(self.variables))
         for name, variables in self.of_host.items():
             (self.inventory / f"host_vars/{name}.json").write_text(json.dumps(variables))

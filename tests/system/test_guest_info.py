@@ -168,7 +168,7 @@ def test_two_domains_of_one_name_are_not_mixed_up(host: Host) -> None:
     assert [one["name"] for one in host.ask()["guests"]] == ["twin", "twin"]
 
 
-def test_configurations_that_nothing_runs_from(host: Host) -> None:
+def test_all_configurations(host: Host) -> None:
     host.create("domu1")
     host.write("domu1", file="copy-of-domu1")
     host.write("idle", "phy:/dev/vg/a,xvda,w,specification=virtio", file="some file")
@@ -179,8 +179,13 @@ def test_configurations_that_nothing_runs_from(host: Host) -> None:
     result = host.ask(configs=True)
     [guest] = result["guests"]
     assert guest["config"]["others"] == ["/etc/xen/copy-of-domu1"]
-    [idle] = result["configs"]
-    assert (idle["name"], idle["path"], idle["autostart"]) == ("idle", "/etc/xen/some file", True)
+    listed = {one["path"]: (one["name"], one["domid"], one["autostart"]) for one in result["configs"]}
+    assert listed == {
+        "/etc/xen/copy-of-domu1": ("domu1", guest["domid"], False),
+        "/etc/xen/domu1.cfg": ("domu1", guest["domid"], False),
+        "/etc/xen/some file": ("idle", None, True),
+    }
+    idle = result["configs"][-1]
     assert idle["declaration"]["disks"][0]["vdev"] == "xvda"
     [broken] = result["unreadable"]
     assert broken["path"] == "/etc/xen/broken.cfg"
