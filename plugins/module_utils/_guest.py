@@ -14,6 +14,7 @@ import glob
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -39,6 +40,8 @@ from ._guestplan import (
     DOM0LESS,
     GONE,
     NONE,
+    PAUSED,
+    RUNNING,
     SHUTDOWN,
     STOPPED,
     UP,
@@ -201,6 +204,42 @@ class _Guest:
         return self.standing in (UP, STOPPED)
 
 
+#: States in which a domain that is up is compared with its configuration.
+_COMPARED = (RUNNING, PAUSED)
+
+
+class _Aside:
+    """A question to xl that is asked while other things are read: both mostly wait."""
+
+    def __init__(self, ask: Callable[[], dict[int, dict[str, Any]]] | None) -> None:
+        self._ask = ask
+        self._answer: dict[int, dict[str, Any]] = {}
+        self._failure: XlError | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> _Aside:
+        if self._ask is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._ask is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._answer = self._ask() if self._ask is not None else {}
+        except XlError as error:
+            self._failure = error
+
+    def result(self) -> dict[int, dict[str, Any]]:
+        """The answer; raises what the question did."""
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+        return self._answer
+
+
 class _Call:
     """One call on one host."""
 
@@ -246,35 +285,36 @@ class _Call:
         """The guest's configuration as it lies there, and as it is wished for."""
         wish = guest.wish
         guest.before = _content(wish)
-        found, unreadable = self._parse(guest, guest.before)
         if not wish.said:
+            guest.spec, unreadable = self._parse(guest.before)
             guest.text = None if guest.before is None else _decoded(guest.before)
-            guest.spec = found
             if unreadable is not None and wish.state not in (GONE, CONFIGURED):
                 guest.warnings.append(f"{wish.path}: {unreadable}")
             return
-        wanted = self._wanted(wish)
-        if found is not None and found.name != wanted.name:
+        guest.spec = wanted = self._wanted(wish)
+        guest.text = wish.content
+        if wish.content is None and not option_release_violations(wanted, self.dialect):
+            guest.text = render_guest(wanted, self.dialect)
+        if guest.before is None:
+            guest.config = [Change("configuration", None, wish.path)]
+            return
+        now = _decoded(guest.before)
+        if now == guest.text:
+            return
+        found, unreadable = self._parse(guest.before)
+        if found is None:
+            guest.config = [Change("configuration", unreadable, "as declared")]
+            return
+        if found.name != wanted.name:
             raise GuestError(
                 f"guest {wish.name}: {wish.path} is the configuration of guest {found.name}; say another path, or "
                 "remove it"
             )
-        guest.spec = wanted
-        if guest.before is not None:
-            changes = (
-                [Change("configuration", unreadable, "as declared")]
-                if found is None
-                else [Change(*one) for one in compare(found, wanted, default_type=_default_type())]
-            )
-            if not changes:
-                guest.text = _decoded(guest.before)
-                return
+        changes = [Change(*one) for one in compare(found, wanted, default_type=_default_type())]
+        if changes:
             guest.config = changes
         else:
-            guest.config = [Change("configuration", None, wish.path)]
-        guest.text = wish.content
-        if wish.content is None and not option_release_violations(wanted, self.dialect):
-            guest.text = render_guest(wanted, self.dialect)
+            guest.text = now  # the same in other words
 
     def _wanted(self, wish: Wish) -> GuestSpec:
         if wish.spec is not None:
@@ -288,7 +328,7 @@ class _Call:
             raise GuestError(f"guest {wish.name}: its content calls it {spec.name!r}; both are one name")
         return spec
 
-    def _parse(self, guest: _Guest, content: bytes | None) -> tuple[GuestSpec | None, str | None]:
+    def _parse(self, content: bytes | None) -> tuple[GuestSpec | None, str | None]:
         if content is None:
             return None, None
         try:
@@ -297,19 +337,26 @@ class _Call:
             return None, str(error)
 
     def _look(self) -> None:
-        """One snapshot, one list, and libxl's records where there is a domain to compare."""
-        self.snapshot = survey(self.store, self._scope, userdata=self.job.settings.userdata, quotas=True)
-        self.runs = self.xl.list()  # after the store: what dies in between is then gone
-        by_domid = {run.domid: run for run in self.runs}
-        for guest in self.guests:
-            guest.domain = self._find(guest.wish.name)
-            guest.made = self.records.read(guest.wish.name)
-            domid = guest.domain.domid if guest.domain is not None else self._unrecorded(guest)
-            guest.run = by_domid.get(domid) if domid is not None else None
-            self._stand(guest)
-        if any(guest.lives for guest in self.guests):
-            self.libxl = self.xl.records()
+        """One snapshot, one list, and libxl's records where there may be a domain to compare."""
+        compared = any(wish.said and wish.state in _COMPARED for wish in self.job.wishes)
+        with _Aside(self.xl.records if compared else None) as records:
+            self.snapshot = self._survey()
+            self.runs = self.xl.list()  # after the store: what dies in between is then gone
+            by_domid = {run.domid: run for run in self.runs}
+            for guest in self.guests:
+                guest.domain = self._find(guest.wish.name)
+                guest.made = self.records.read(guest.wish.name)
+                domid = guest.domain.domid if guest.domain is not None else self._unrecorded(guest)
+                guest.run = by_domid.get(domid) if domid is not None else None
+                self._stand(guest)
+            if any(guest.lives for guest in self.guests):
+                self.libxl = records.result() if compared else self.xl.records()
         self._patience()
+
+    def _survey(self) -> Snapshot:
+        """The store's side of the host. Who may read a guest's nodes is libxl's affair: it wrote them."""
+        userdata = self.job.settings.userdata
+        return survey(self.store, self._scope, userdata=userdata, quotas=True, permissions=False)
 
     def _scope(self, domains: dict[int, Domain]) -> Scope:
         guests: set[int] = set()
@@ -377,7 +424,7 @@ class _Call:
         ]
         if waiting:
             settle(self.store, waiting, (), timeout=self.job.settings.wait_timeout, settling=0)
-            self.snapshot = survey(self.store, self._scope, userdata=self.job.settings.userdata, quotas=True)
+            self.snapshot = self._survey()
 
     # --- plan ---------------------------------------------------------------------------------------------
 
@@ -391,6 +438,9 @@ class _Call:
         if not guest.lives or guest.domid is None:
             return
         record = (self.libxl or {}).get(guest.domid) or {}
+        named = record.get("c_info") or {}
+        if guest.domain is not None and named.get("uuid") not in (None, guest.domain.uuid):
+            record = {}  # of a domain that had this id a moment before
         sight.unknown = not record.get("b_info")
         sight.on_poweroff = record.get("on_poweroff")
         guest.disks = self._disks(guest)
@@ -526,12 +576,11 @@ class _Call:
 
     def _runs_from(self, guest: _Guest) -> GuestSpec | None:
         """What the guest had until now: what its domain was made from, else its configuration."""
-        text = (
-            guest.made.text.encode("utf-8", "surrogateescape")
-            if guest.made is not None and guest.about
-            else None
-        )
-        return self._parse(guest, text or guest.before)[0]
+        made = guest.made.text if guest.made is not None and guest.about else None
+        if guest.text is not None and guest.text == (made or _decoded(guest.before or b"")):
+            return guest.spec
+        content = guest.before if made is None else made.encode("utf-8", "surrogateescape")
+        return self._parse(content)[0]
 
     def _validate(self, guest: _Guest) -> None:
         """Nothing changes before xl itself has read what it is to be created from."""
@@ -655,7 +704,7 @@ class _Call:
 
     def _look_again(self) -> None:
         try:
-            self.snapshot = survey(self.store, self._scope, userdata=self.job.settings.userdata)
+            self.snapshot = self._survey()
             self.runs = self.xl.list()
         except (StoreError, EmptyStoreError, XlError) as error:
             told = f"how the guests stand now could not be read: {error}"

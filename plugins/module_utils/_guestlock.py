@@ -52,8 +52,9 @@ def locked(folder: str, name: str, what: str, timeout: float) -> Iterator[None]:
     with ExitStack() as held:
         held.callback(os.close, handle)
         _take(handle, path, what, timeout)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, b"%d\n" % os.getpid(), 0)
+        os.pwrite(
+            handle, b"%-10d\n" % os.getpid(), 0
+        )  # always as long: to cut a file costs more than to write it
         yield
 
 
