@@ -9,6 +9,7 @@ where it fails, what the store says is told, and the run state is unknown.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -116,6 +117,7 @@ def gather(
         userdata=userdata,
         records=Records(state_dir),
         texts=texts,
+        autostart=_autostarted(state_dir),
     )
     sizes = _sizes(store, chosen, toolstack)
     guests = [_guest(one, snapshot, toolstack, sizes, reader) for one in chosen]
@@ -182,7 +184,7 @@ def _guest(
         "leftover": None,
         "type": None,
         **Sizes()._asdict(),
-        "autostart": found is not None and found.auto,
+        "autostart": name in reader.autostart or (found is not None and found.auto),
         "config": None if found is None else reader.config(found),
         "created_from": None,
         "disks": [],
@@ -258,6 +260,7 @@ class _Reader:
     userdata: str
     records: Records
     texts: bool
+    autostart: frozenset[str] = frozenset()
 
     def config(self, found: FoundConfig) -> dict[str, Any]:
         """A configuration as results have it."""
@@ -272,7 +275,7 @@ class _Reader:
             "name": found.name,
             "domid": named[0]["domid"] if named else None,
             "running": running,
-            "autostart": found.auto,
+            "autostart": found.auto or found.name in self.autostart,
             **self.config(found),
         }
 
@@ -312,6 +315,25 @@ class _Reader:
         except (ConfigError, GuestError) as error:
             return {"declaration": None, "notes": [], "error": str(error), **shown}
         return {"declaration": as_mapping(spec), "notes": notes, "error": None, **shown}
+
+
+def _autostarted(state_dir: str) -> frozenset[str]:
+    """The guests that module guest has come up with the host: a file for each, with its name in it."""
+    folder = os.path.join(state_dir, "autostart")
+    names = set()
+    try:
+        kept = [entry for entry in os.listdir(folder) if entry.endswith(".json")]
+    except OSError:
+        return frozenset()
+    for entry in kept:
+        try:
+            with open(os.path.join(folder, entry), "rb") as file:
+                told = json.loads(file.read(LONGEST))
+        except (OSError, ValueError):
+            continue
+        if isinstance(told, dict) and isinstance(told.get("name"), str):
+            names.add(told["name"])
+    return frozenset(names)
 
 
 def _dialect(xen: object, xl: Xl) -> Dialect | None:

@@ -98,6 +98,26 @@ class Fleet:
         path.write_text(json.dumps([play]))
         return self.play(str(path), *arguments, **options)
 
+    def ask(self, module: str, **arguments: Any) -> dict[str, Any]:
+        """What a module of the collection says of the only host."""
+        (name,) = self.hosts
+        out = self.folder / "asked"
+        path = self.folder / f"{module}.json"
+        tasks = [
+            {f"xen.virtio.{module}": arguments, "register": "asked"},
+            {
+                "ansible.builtin.copy": {
+                    "content": "{{ asked | to_json }}",
+                    "dest": str(out),
+                    "mode": "0644",
+                },
+                "delegate_to": "localhost",
+            },
+        ]
+        path.write_text(json.dumps([{"hosts": name, "gather_facts": False, "tasks": tasks}]))
+        self.play(str(path))
+        return dict(json.loads(out.read_text()))
+
 
 def changed(done: subprocess.CompletedProcess[str]) -> int:
     """How many tasks changed something, over all hosts."""

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils._dialect import parse_dialect
-from ansible_collections.xen.virtio.plugins.module_utils._guest_info import _kib, _Reader, leftover, run_state
+from ansible_collections.xen.virtio.plugins.module_utils._guest_info import (
+    _autostarted,
+    _kib,
+    _Reader,
+    leftover,
+    run_state,
+)
 from ansible_collections.xen.virtio.plugins.module_utils._guestfiles import Records
 from ansible_collections.xen.virtio.plugins.module_utils._snapshot import Domain
 from ansible_collections.xen.virtio.plugins.module_utils._store import StoreError
@@ -99,3 +105,17 @@ def test_what_the_module_guest_made_a_domain_from(
 @pytest.mark.parametrize("uuid", [None, "../../etc/passwd", "x" * 36])
 def test_a_uuid_that_a_guest_made_up_names_no_file(tmp_path: Path, uuid: str | None) -> None:
     assert reader(tmp_path)._userdata(Domain(3, uuid=uuid), "xl") is None
+
+
+def test_which_guests_come_up_with_the_host(tmp_path: Path) -> None:
+    assert _autostarted(str(tmp_path)) == frozenset()
+    folder = tmp_path / "autostart"
+    folder.mkdir()
+    for file, text in (
+        ("linux1.json", '{"version": 1, "name": "linux1"}'),
+        ("other", '{"version": 1, "name": "no"}'),
+        ("x.json", "["),
+        ("list.json", "[]"),
+    ):
+        (folder / file).write_text(text)
+    assert _autostarted(str(tmp_path)) == {"linux1"}
