@@ -37,6 +37,9 @@ def images_of(guests: object, folder: str) -> dict[str, list[dict[str, Any]]]:
         for option in FILES:
             if isinstance(whole.get(option), Mapping):
                 image = _image(guest["name"], option, whole[option], folder)
+                whole[option] = image["path"]
+                if whole.get("state") == "absent":
+                    continue  # needs nothing any more
                 kept = images.setdefault(image["path"], image)
                 if kept["sha256"] != image["sha256"]:
                     raise GuestError(
@@ -44,7 +47,6 @@ def images_of(guests: object, folder: str) -> dict[str, list[dict[str, Any]]]:
                     )
                 if guest["name"] not in kept["guests"]:
                     kept["guests"].append(guest["name"])
-                whole[option] = image["path"]
         changed.append(whole)
     return {"images": list(images.values()), "guests": changed}
 

@@ -199,6 +199,22 @@ def test_a_driver_domain_that_is_a_guest_itself_comes_first(lab: LabHost, tmp_pa
     assert changed(fleet.role("guest")) == 0
 
 
+def test_a_driver_domain_that_is_only_planned_is_no_error_in_check_mode(lab: LabHost, tmp_path: Path) -> None:
+    lab.answer_backends()
+    fleet = fleet_of(tmp_path, b01=lab)
+    down = tmp_path / "down"
+    down.write_text("#!/bin/sh\necho 'the driver domain is down' >&2\nexit 127\n")
+    down.chmod(0o755)
+    fleet.more["b01-domd"] = {"ansible_connection": "lab", "lab_enter": str(down)}
+    fleet.variables["xen_driver_domains"] = {"DomD": {"host": "b01-domd"}}
+    fleet.variables["xen_guests"] = {"DomD": guest(driver_domain=True), "linux1": guest(disk())}
+    planned = fleet.role("guest", "--check", "--diff")
+    assert "+++ after: /etc/xen/linux1.cfg" in planned.stdout
+    refused = fleet.role("guest", check=False, guest_driver_timeout=1)
+    assert refused.returncode != 0
+    assert (domid_of(lab, "DomD") is None, domid_of(lab, "linux1")) == (False, None)
+
+
 def test_a_template_of_ones_own(fleet: Fleet) -> None:
     host = fleet.hosts["b01"]
     fleet.variables["xen_guests"] = {"linux1": guest(disk()), "linux2": guest(state="configured")}

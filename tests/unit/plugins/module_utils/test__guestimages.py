@@ -21,6 +21,11 @@ PATH = f"/images/Image-{ONE[:12]}"
         ([], [], []),
         ([{"name": "a", "kernel": "/boot/Image"}], [], [{"name": "a", "kernel": "/boot/Image"}]),
         (
+            [{"name": "a", "kernel": IMAGE, "state": "absent"}],
+            [],
+            [{"name": "a", "kernel": PATH, "state": "absent"}],
+        ),
+        (
             {"a": {"kernel": IMAGE, "memory": 64}},
             [("files/Image", ONE, PATH, ["a"])],
             [{"name": "a", "kernel": PATH, "memory": 64}],
