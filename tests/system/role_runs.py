@@ -99,8 +99,8 @@ class Fleet:
         return self.play(str(path), *arguments, **options)
 
     def ask(self, module: str, **arguments: Any) -> dict[str, Any]:
-        """What a module of the collection says of the only host."""
-        (name,) = self.hosts
+        """What a module of the collection says of the first host."""
+        name = next(iter(self.hosts))
         out = self.folder / "asked"
         path = self.folder / f"{module}.json"
         tasks = [
