@@ -85,6 +85,15 @@ def test_what_is_there_already_is_not_installed_again(fleet: Fleet) -> None:
     assert "Have Xen and its tools" not in done.stdout
 
 
+def test_where_there_is_no_xen_it_is_planned_with_the_systems_own_packages(fleet: Fleet) -> None:
+    fleet.variables["xen_xl_path"] = "/nonexistent/xl"
+    fleet.variables["xen_release"] = "4.17"
+    del fleet.variables["dom0_packages"]
+    planned = fleet.role("dom0", "--check", "-v")
+    assert changed(planned) == 1
+    assert "xen-system-" in planned.stdout
+
+
 def test_a_system_that_is_not_known_is_only_checked(fleet: Fleet) -> None:
     fleet.variables["xen_xl_path"] = "/nonexistent/xl"
     fleet.variables["xen_release"] = "4.17"
