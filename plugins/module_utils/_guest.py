@@ -442,6 +442,10 @@ class _Call:
         if guest.domain is not None and named.get("uuid") not in (None, guest.domain.uuid):
             record = {}  # of a domain that had this id a moment before
         sight.unknown = not record.get("b_info")
+        if sight.unknown and wish.said:
+            guest.warnings.append(
+                f"guest {wish.name}: xl list -l tells nothing of domain {guest.domid}, whose record was not compared"
+            )
         sight.on_poweroff = record.get("on_poweroff")
         guest.disks = self._disks(guest)
         if guest.disks is not None:
@@ -531,7 +535,7 @@ class _Call:
         if self.job.autostart is not None and (wish.autostart is not None or wish.state == GONE):
             guest.autostart = self.job.autostart(wish)
         if guest.decision.action == UNCHANGED and (guest.autostart or guest.images):
-            guest.decision.action = "changed"
+            guest.decision.action = "removed" if wish.state == GONE else "changed"
 
     def _judge(self) -> list[Finding]:
         """All findings over the host as it will be, sorted into the result."""

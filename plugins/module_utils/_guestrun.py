@@ -38,7 +38,7 @@ from ._guestfiles import (
     store_image,
 )
 from ._guesthold import Departure, writers
-from ._guestlock import CREATE, LockError, locked
+from ._guestlock import CREATE, locked
 from ._guestplan import STOPPED, Decision, order_of
 from ._layout import backend_path
 from ._plan import PlanError, XlAttach, XlDetach
@@ -103,6 +103,8 @@ class Task:
         images: files to be stored first.
         autostart: files of ours that are to change.
         sizes: of its targets, by device number.
+        written: its configuration holds something else now.
+        down: its domain has ended, and there is no new one yet.
         backup, changed, warnings: what was done, for the result.
     """
 
@@ -121,6 +123,8 @@ class Task:
     images: list[Image] = field(default_factory=list)
     autostart: list[FileChange] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
+    written: bool = False
+    down: bool = False
     backup: str | None = None
     changed: bool = False
     warnings: list[str] = field(default_factory=list)
@@ -148,26 +152,45 @@ class Worker:
 
         Raises:
             RunError: it failed; the text says how the guest stands.
+            LockError: another guest is being created, for too long; nothing was changed.
         """
+        with contextlib.ExitStack() as held:
+            if (
+                task.decision.create
+            ):  # before the old domain ends: nobody may have to wait with the guest down
+                settings = self.settings
+                longest = settings.lock_timeout + settings.create_timeout + settings.shutdown_timeout
+                held.enter_context(locked(settings.lock_dir, CREATE, "the creation of guests", longest))
+            try:
+                self._carry_out(task)
+            except (GuestFileError, OSError) as error:
+                reason = f"{task.path}: {error.strerror}" if isinstance(error, OSError) else str(error)
+                so_far = "" if task.changed else "; nothing of the guest was changed"
+                raise RunError(f"{task.name}: {reason}{so_far}{_down(task)}") from error
+            except (XlError, StoreError, ResolveError, EmptyStoreError, DiskError, PlanError) as error:
+                raise RunError(f"{task.name}: {error}{_down(task)}") from error
+
+    def _carry_out(self, task: Task) -> None:
+        """What may fail without harm comes first: files beside their places."""
         staged: Staged | None = None
         try:
             if task.decision.write and task.text is not None:
                 staged = stage(task.path, _encoded(task.text), _mode(task.path))
             elif task.decision.remove:
                 _writable(task.path)
+            if self.settings.backup and (staged is not None or task.decision.remove):
+                task.backup = back_up(task.path)
             for image in task.images:
                 store_image(image)
                 task.changed = True
             self._steps(task, staged)
-        except (GuestFileError, OSError) as error:
-            reason = f"{task.path}: {error.strerror}" if isinstance(error, OSError) else str(error)
-            so_far = "" if task.changed else "; nothing of the guest was changed"
-            raise RunError(f"{task.name}: {reason}{so_far}") from error
-        except (XlError, StoreError, ResolveError, EmptyStoreError, DiskError, PlanError) as error:
-            raise RunError(f"{task.name}: {error}") from error
         finally:
             if staged is not None:
                 staged.discard()
+            if task.backup is not None and not task.written:
+                with contextlib.suppress(OSError):
+                    os.unlink(task.backup)
+                task.backup = None
 
     def _steps(self, task: Task, staged: Staged | None) -> None:
         decision = task.decision
@@ -176,7 +199,8 @@ class Worker:
         if decision.end is not None and task.domid is not None:
             self._end(task, task.domid, decision.end)
         if staged is not None:
-            self._write(task, staged)
+            staged.commit()
+            task.changed = task.written = True
         self._live(task)
         if decision.create:
             self._create(task)
@@ -189,20 +213,10 @@ class Worker:
             change.carry_out()
             task.changed = True
 
-    # --- files --------------------------------------------------------------------------------------------
-
-    def _write(self, task: Task, staged: Staged) -> None:
-        if self.settings.backup:
-            task.backup = back_up(task.path)
-        staged.commit()
-        task.changed = True
-
     def _remove(self, task: Task) -> None:
-        if self.settings.backup and task.backup is None:
-            task.backup = back_up(task.path)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(task.path)
-            task.changed = True
+            task.changed = task.written = True
         if task.made is not None and not task.made.held:
             self.records.remove(task.name)
 
@@ -244,6 +258,7 @@ class Worker:
                 "memory, mostly a backend that did not let go of a disk; look at the daemons of its disks, then run "
                 "again"
             )
+        task.down = True
         unreleased = departure.unreleased(complaints, self.settings.wait_timeout)
         if unreleased:
             made = task.made or Made(task.name)
@@ -373,14 +388,15 @@ class Worker:
         old = task.old_text
         if task.decision.end is None or task.standing not in ("up", "stopped"):
             return ". ".join(story)
-        if old is None:
-            return ". ".join([*story, "The guest is down: what it ran from is not known"])
+        if old is None or old == task.text:
+            why = "what it ran from is not known" if old is None else "it ran from the same configuration"
+            return ". ".join([*story, f"The guest is down: {why}"])
         parsed = task.made.parsed if task.made is not None and task.made.text == old else None
         try:
             spec = read_guest(old)[0]
             with _as_file(task.path, old) as path:
                 self._new_domain(task, path, old, spec, parsed, paused=task.standing == STOPPED)
-        except (CreateError, GuestError, XlError, StoreError, LockError, GuestFileError, OSError) as error:
+        except (CreateError, GuestError, XlError, StoreError, GuestFileError, OSError) as error:
             return ". ".join(
                 [*story, f"Creating it again from its old configuration failed as well: {error}. It is down"]
             )
@@ -409,22 +425,19 @@ class Worker:
         *,
         paused: bool,
     ) -> None:
-        """One create, from the moment that no other is under way until its disks are served."""
-        settings = self.settings
-        limit = settings.create_timeout + settings.lock_timeout
-        with locked(settings.lock_dir, CREATE, "the creation of guests", limit):
-            self._no_writer(task.name, spec)
-            before = {run.domid for run in self.xl.list()}
-            kept = task.made or Made(task.name)
-            kept.creating = {"domids": sorted(before), "boot": boot_id()}
-            self.records.write(kept)
-            try:
-                self.xl.create(path, paused=True, timeout=settings.create_timeout)
-                domid = self._find_new(task.name, before)
-            except XlError as error:
-                self._clean(task, before, kept)
-                raise CreateError(f"{task.name}: {explained(error, spec)}") from error
-            self._serve(task, spec, domid, before, kept)
+        """One create, until its disks are served and it runs; the caller sees to it that no other is under way."""
+        self._no_writer(task.name, spec)
+        before = {run.domid for run in self.xl.list()}
+        kept = task.made or Made(task.name)
+        kept.creating = {"domids": sorted(before), "boot": boot_id()}
+        self.records.write(kept)
+        try:
+            self.xl.create(path, paused=True, timeout=self.settings.create_timeout)
+            domid = self._find_new(task.name, before)
+        except XlError as error:
+            self._clean(task, before, kept)
+            raise CreateError(f"{task.name}: {explained(error, spec)}") from error
+        self._serve(task, spec, domid, before, kept)
         made = Made(
             name=task.name,
             uuid=self._uuid(domid),
@@ -436,7 +449,7 @@ class Worker:
             sizes=task.sizes,
         )
         self.records.write(made)
-        task.made, task.domid = made, domid
+        task.made, task.domid, task.down = made, domid, False
         if not paused:
             self.xl.unpause(domid)
 
@@ -508,7 +521,8 @@ class Worker:
 
     def _sweep(self, domid: int) -> None:
         """Remove what a dead domain has left in the backends' trees."""
-        job = DisksJob((GuestDeclaration(str(domid), (), exclusive=True),), absent=True, wait=False)
+        everything = GuestDeclaration(str(domid), (), exclusive=True)
+        job = DisksJob((everything,), absent=True, wait=False, userdata=self.settings.userdata)
         with contextlib.suppress(ResolveError, PlanError, DiskError, StoreError, XlError):
             run_disks(job, self.store, self.xl)
 
@@ -522,6 +536,10 @@ def _number(vdev: str | None) -> int | None:
         return devid(vdev or "")
     except VdevError:
         return None
+
+
+def _down(task: Task) -> str:
+    return ". The guest is down" if task.down and task.decision.create else ""
 
 
 def _encoded(text: str) -> bytes:
@@ -565,6 +583,8 @@ _FAILED = re.compile(r"unable to add device with path /local/domain/(\d+)/backen
 #: xl's own words, and what a person makes of them.
 _REMEDIES = (
     ("failed to free memory", "dom0 cannot free enough memory: declare less, or end another guest"),
+    ("Out of memory", "the host has not enough free memory: declare less, or end another guest"),
+    ("Cannot allocate memory", "the host has not enough free memory: declare less, or end another guest"),
     ("device already exists", "two disks of the guest are one device: give each a vdev of its own"),
     ("Ran out of reserved range", "a guest has room for 11 virtio devices"),
     ("already exists", "another domain has that name"),

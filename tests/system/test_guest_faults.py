@@ -87,11 +87,13 @@ def test_a_backend_that_gives_up_after_it_said_yes(board: LabHost) -> None:
     assert not config_of(board).exists()
 
 
-def test_dom0_is_short_of_memory(board: LabHost) -> None:
-    board.set_free_memory(16)
+@pytest.mark.parametrize("autoballoon", [False, True])
+def test_dom0_is_short_of_memory(board: LabHost, autoballoon: bool) -> None:
+    board.set_free_memory(16, autoballoon=autoballoon)
     result = call(board, guests=[TWO])
     assert result["failed"]
     assert "linux1" in result["msg"]
+    assert "memory: declare less, or end another guest" in result["msg"]
     nothing_left(board, 2)
     assert not config_of(board).exists()
 
@@ -384,3 +386,18 @@ def test_the_loser_does_not_wait_for_ever(board: LabHost) -> None:
     assert not told["changed"]
     out, _err = first.communicate(timeout=120)
     assert json.loads(out)["failed"]
+
+
+def test_guests_of_a_driver_domain_that_came_back_are_made_anew(board: LabHost) -> None:
+    call(board, guests=[TWO])
+    before = domid_of(board, "linux1")
+    board.kill_domain(1)
+    board.rm("/local/domain/1")
+    assert board.add_domain(name="DomD", kind="toolstack", ready=["virtio-disk"]) != 1
+    told = call(board, guests=[TWO])
+    assert told["failed"]
+    assert {one["vdev"] for one in only(told)["differences"]["store"]} == {"xvda", "xvdb"}
+    result = call(board, guests=[TWO], recreate="unhealthy", force_destroy=True)
+    assert only(result)["action"] == "recreated", result["msg"]
+    assert only(result)["domid"] != before
+    steady(board, TWO)
