@@ -336,9 +336,9 @@ options:
   virtio:
     description:
       - Virtio devices other than disks, in the order in which the guest is to see them. Each is a string of C(xl),
-        such as V(type=virtio\,device22\,transport=mmio\,backend=DomD), its type alone, or a mapping with C(type),
+        such as V(type=virtio,device22,transport=mmio,backend=DomD), its type alone, or a mapping with C(type),
         C(backend), C(transport) (V(mmio), which is the default) and C(grant_usage).
-      - A type is V(virtio\,device22), V(device22) for short, the number being the device's id in hexadecimal.
+      - A type is V(virtio,device22), V(device22) for short, the number being the device's id in hexadecimal.
       - Known to Xen 4.18 and newer.
     type: list
     elements: raw

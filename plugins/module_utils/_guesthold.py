@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ._layout import STATE_CLOSED, backend_path
+from ._layout import STATE_CLOSED, STATE_INIT_WAIT, STATE_INITIALISING, backend_path
 from ._report import live_attachment
 from ._settle import GONE
 from ._snapshot import Domain, LiveDisk, Snapshot
@@ -68,6 +68,8 @@ class Watched:
     def saw(self, state: str | None, now: float) -> None:
         """Its backend's state was read."""
         before, self.state = self.state, state
+        if state == STATE_INIT_WAIT:
+            self.idle = False
         if state == STATE_CLOSED:
             self.closed = True
         elif state is GONE:
@@ -107,8 +109,8 @@ class Departure:
         self.disks = [_watched(guest, live, snapshot) for live in snapshot.disks_of(domid).values()]
         self.disks = [disk for disk in self.disks if disk.target]
         for disk in self.disks:
-            # closed, or given up: only the daemon itself removes a directory of a domain that lives
-            disk.idle = disk.state in (GONE, STATE_CLOSED)
+            # not taken up, closed, or given up: only the daemon itself removes a directory of a domain that lives
+            disk.idle = disk.state in (GONE, STATE_INITIALISING, STATE_CLOSED)
 
     def look(self) -> None:
         """Read all states once."""

@@ -393,10 +393,11 @@ class Worker:
             return ". ".join([*story, f"The guest is down: {why}"])
         parsed = task.made.parsed if task.made is not None and task.made.text == old else None
         try:
+            self._unheld(task)
             spec = read_guest(old)[0]
             with _as_file(task.path, old) as path:
                 self._new_domain(task, path, old, spec, parsed, paused=task.standing == STOPPED)
-        except (CreateError, GuestError, XlError, StoreError, GuestFileError, OSError) as error:
+        except (RunError, GuestError, XlError, StoreError, GuestFileError, OSError) as error:
             return ". ".join(
                 [*story, f"Creating it again from its old configuration failed as well: {error}. It is down"]
             )
@@ -435,7 +436,7 @@ class Worker:
             self.xl.create(path, paused=True, timeout=self.settings.create_timeout)
             domid = self._find_new(task.name, before)
         except XlError as error:
-            self._clean(task, before, kept)
+            self._clean(task, before, kept, "\n".join(error.words), spec)
             raise CreateError(f"{task.name}: {explained(error, spec)}") from error
         self._serve(task, spec, domid, before, kept)
         made = Made(
@@ -503,21 +504,51 @@ class Worker:
             self._clean(task, before, kept)
             raise CreateError(f"{task.name}: {_unserved(bad, missing, snapshot, settings)}")
 
-    def _clean(self, task: Task, before: set[int], kept: Made) -> None:
-        """Leave nothing of a create that failed: neither its domain nor what that had in xenstore."""
+    def _clean(
+        self, task: Task, before: set[int], kept: Made, complaints: str = "", spec: GuestSpec | None = None
+    ) -> None:
+        """Leave nothing of a create that failed: neither its domain nor what that had in xenstore.
+
+        What xl had to tear down by itself was only held by a backend which had taken it up and did not close.
+        """
+        kept.held += self._not_closed(complaints, spec)
         left = [run for run in self.xl.list() if run.name == task.name and run.domid not in before]
         for run in left:
             snapshot = self._scope(run.domid)
             departure = Departure(self.store, task.name, run.domid, snapshot, _shared(task.spec))
-            complaints = self._destroy(task, run.domid)
+            said = self._destroy(task, run.domid)
             departure.wait(_DESTROY)
-            kept.held += [disk.as_held() for disk, _why in departure.unreleased(complaints, 1.0)]
+            kept.held += [disk.as_held() for disk, _why in departure.unreleased(said, 1.0)]
             self._sweep(run.domid)
         kept.creating = None
+        task.made = kept
         if kept.uuid or kept.held:
             self.records.write(kept)
         else:
             self.records.remove(task.name)
+
+    def _not_closed(self, complaints: str, spec: GuestSpec | None) -> list[dict[str, Any]]:
+        """Disks that a backend domain took up and did not close when xl took a failed guest down again."""
+        stuck = set(_STUCK.findall(complaints)) - set(_FAILED.findall(complaints))
+        disks = {_number(disk.spec.vdev): disk for disk in (spec.disks if spec is not None else ())}
+        found = []
+        for backend, number in sorted(stuck):
+            disk = disks.get(int(number))
+            if disk is None or disk.shared or disk.spec.access != "rw" or backend == "0":
+                continue  # in dom0 the kernel tells before anybody else may have it
+            domain = survey(self.store, lambda _domains: Scope(()), userdata=self.settings.userdata).domain(
+                int(backend)
+            )
+            found.append(
+                {
+                    "vdev": disk.spec.vdev,
+                    "target": disk.spec.target,
+                    "backend": domain.label,
+                    "backend_domid": domain.domid,
+                    "backend_uuid": domain.uuid,
+                }
+            )
+        return found
 
     def _sweep(self, domid: int) -> None:
         """Remove what a dead domain has left in the backends' trees."""
@@ -578,6 +609,7 @@ def _as_file(path: str, text: str) -> Iterator[str]:
         os.unlink(fresh)
 
 
+_STUCK = re.compile(r"unable to remove device with path /local/domain/(\d+)/backend/virtio_disk/\d+/(\d+)")
 _FAILED = re.compile(r"unable to add device with path /local/domain/(\d+)/backend/virtio_disk/\d+/(\d+)")
 
 #: xl's own words, and what a person makes of them.

@@ -132,6 +132,23 @@ def test_the_old_guest_stays_down_where_nobody_wants_it_back(board: LabHost) -> 
     assert "xvdc" in config_of(board).read_text()
 
 
+def test_the_old_guest_does_not_come_back_to_a_disk_that_the_new_one_may_still_have(board: LabHost) -> None:
+    call(board, guests=[TWO])
+    before = domid_of(board, "linux1") or 0
+    board.backend_behaves("refuse", guest=before + 1, devid=51712)
+    board.backend_behaves("never", devid=51744)
+    wider = {**TWO, "disks": [*TWO["disks"], disk("xvdc", "/dev/vg/c")]}
+    result = call(board, guests=[wider], recreate="allowed")
+    assert result["failed"]
+    assert "xvdc" in result["msg"]
+    assert "xvda (/dev/vg/a at DomD) was not let go of" in result["msg"]
+    assert domid_of(board, "linux1") is None
+    board.backend_behaves("answer")
+    again = call(board, guests=[TWO])
+    assert again["failed"]
+    assert "No second writer was let in" in again["msg"]
+
+
 def test_both_stories_where_the_old_guest_fails_too(board: LabHost) -> None:
     call(board, guests=[TWO])
     text = config_of(board).read_text()
