@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,48 @@ def test_a_driver_domain_that_is_a_guest_itself_comes_first(lab: LabHost, tmp_pa
     assert linux1 is not None
     assert domd < linux1
     assert changed(fleet.role("guest")) == 0
+
+
+#: A driver domain's python that is there once the domain is, as a host of the inventory is.
+LATE_PYTHON = """\
+#!{python}
+import os, sys
+sys.path[:0] = [{tests!r}, {tests!r} + "/system"]
+from guests import domid_of
+from lab import LabHost
+host = LabHost.attach({folder!r})
+domid = domid_of(host, "DomD")
+if domid is None:
+    sys.exit("the driver domain is down")
+python = host.domain_python(domid)
+os.execv(python, [python, *sys.argv[1:]])
+"""
+
+
+def test_storage_of_a_driver_domain_that_is_made_in_the_same_run(lab: LabHost, tmp_path: Path) -> None:
+    lab.answer_backends()
+    lab.guest_answers()
+    fleet = fleet_of(tmp_path, b01=lab)
+    tests = str(Path(__file__).resolve().parents[1])
+    python = tmp_path / "late-python"
+    python.write_text(LATE_PYTHON.format(python=sys.executable, tests=tests, folder=str(lab.folder)))
+    python.chmod(0o755)
+    fleet.more["b01-domd"] = {"ansible_connection": "local", "ansible_python_interpreter": str(python)}
+    fleet.variables |= {
+        "xen_driver_domains": {"DomD": {"host": "b01-domd"}},
+        "xen_guests": {"linux1": guest(disk("/var/lib/a.img")), "DomD": guest(driver_domain=True)},
+        "xen_storage_tasks": "storage.yml",
+    }
+    (fleet.inventory / "storage.yml").write_text(
+        "- ansible.builtin.copy: {content: '', dest: '{{ item }}', mode: '0600', force: false}\n"
+        "  loop: '{{ xen_storage_targets }}'\n"
+    )
+    fleet.role("guest")
+    domd, linux1 = domid_of(lab, "DomD"), domid_of(lab, "linux1")
+    assert domd is not None
+    assert linux1 is not None
+    assert (lab.folder / f"domains/{domd}/root/var/lib/a.img").exists()
+    assert changed(fleet.role("guest", "--diff")) == 0
 
 
 def test_a_driver_domain_that_is_only_planned_is_no_error_in_check_mode(lab: LabHost, tmp_path: Path) -> None:
