@@ -70,7 +70,8 @@ def test_from_nothing_to_running_and_then_nothing_to_do(lab_any: LabHost, tmp_pa
     assert not running(lab_any)
     assert lab_any.ls() == before
     assert not (lab_any.root / STORED[1:]).exists()
-    fleet.role("guest")
+    done = fleet.role("guest")
+    assert "unchecked: what guests of b01 are given of DomD" in told(done)
     assert running(lab_any) == {"linux1", "linux2"}
     assert (lab_any.root / STORED[1:]).read_bytes() == KERNEL
     text = (lab_any.root / "etc/xen/linux1.cfg").read_text()
@@ -181,7 +182,7 @@ def test_storage_is_made_and_looked_at_where_it_is(fleet: Fleet) -> None:
         "  loop: '{{ xen_storage_targets }}'\n"
     )
     fleet.variables["xen_storage_tasks"] = "storage.yml"
-    fleet.role("guest")
+    assert "unchecked" not in fleet.role("guest").stdout
     assert running(host) == {"linux1"}
     assert (host.folder / f"domains/1/root{target}").read_text() == "DomD"
     assert not (host.root / target[1:]).exists()  # not on dom0
