@@ -41,6 +41,7 @@ from ._guestplan import (
     GONE,
     NONE,
     PAUSED,
+    RESTARTED,
     RUNNING,
     SHUTDOWN,
     STOPPED,
@@ -54,8 +55,9 @@ from ._guestplan import (
     see_disks,
     standing_of,
 )
-from ._guestrecord import Change, disk_order, record_changes
+from ._guestrecord import Change, disk_order, record_changes, shown
 from ._guestrun import RunError, Settings, Task, Worker
+from ._guestsecrets import masked
 from ._guestwish import IMAGES, Wish
 from ._picture import Picture
 from ._plan import UNCHANGED, PlanError, backend_of, make_plan
@@ -183,6 +185,7 @@ class _Guest:
     standing: str = NONE
     made: Made | None = None
     about: bool = False
+    unresolved: bool = False
     parsed: dict[str, Any] | None = None
     disks: DisksPlan | None = None
     seen: DiskSight = field(default_factory=DiskSight)
@@ -206,6 +209,9 @@ class _Guest:
 
 #: States in which a domain that is up is compared with its configuration.
 _COMPARED = (RUNNING, PAUSED)
+
+#: States that a guest is created for from the file that is there, or that take the file away.
+_TOUCHING = (RUNNING, PAUSED, RESTARTED, GONE)
 
 
 class _Aside:
@@ -290,6 +296,8 @@ class _Call:
             guest.text = None if guest.before is None else _decoded(guest.before)
             if unreadable is not None and wish.state not in (GONE, CONFIGURED):
                 guest.warnings.append(f"{wish.path}: {unreadable}")
+            if guest.spec is not None and wish.state in _TOUCHING:
+                _own(wish, guest.spec)
             return
         guest.spec = wanted = self._wanted(wish)
         guest.text = wish.content
@@ -305,11 +313,7 @@ class _Call:
         if found is None:
             guest.config = [Change("configuration", unreadable, "as declared")]
             return
-        if found.name != wanted.name:
-            raise GuestError(
-                f"guest {wish.name}: {wish.path} is the configuration of guest {found.name}; say another path, or "
-                "remove it"
-            )
+        _own(wish, found)
         changes = [Change(*one) for one in compare(found, wanted, default_type=_default_type())]
         if changes:
             guest.config = changes
@@ -349,6 +353,7 @@ class _Call:
                 domid = guest.domain.domid if guest.domain is not None else self._unrecorded(guest)
                 guest.run = by_domid.get(domid) if domid is not None else None
                 self._stand(guest)
+                self._alone_with_its_uuid(guest)
             if any(guest.lives for guest in self.guests):
                 self.libxl = records.result() if compared else self.xl.records()
         self._patience()
@@ -372,6 +377,22 @@ class _Call:
 
     def _find(self, name: str) -> Domain | None:
         return _named(name, self.snapshot.domains)
+
+    def _alone_with_its_uuid(self, guest: _Guest) -> None:
+        """Refuse a uuid that another domain has: neither Xen nor xl would, and both would answer to it.
+
+        Raises:
+            GuestError: one has it.
+        """
+        uuid = guest.spec.options.get("uuid") if guest.spec is not None else None
+        if uuid is None or guest.wish.state in (SHUTDOWN, GONE):
+            return
+        for domain in self.snapshot.domains.values():
+            if domain.alive and domain.uuid == uuid and domain.domid != guest.domid:
+                raise GuestError(
+                    f"guest {guest.wish.name}: its uuid {uuid} is that of {domain.label} (domain {domain.domid}); give "
+                    "each guest its own, or leave it out"
+                )
 
     def _unrecorded(self, guest: _Guest) -> int | None:
         """The guest's domain where Xen has it and the store has not.
@@ -449,13 +470,12 @@ class _Call:
         sight.on_poweroff = record.get("on_poweroff")
         guest.disks = self._disks(guest)
         if guest.disks is not None:
-            order = disk_order(record) or order_of(
-                guest.spec.disks if guest.spec is not None and guest.about else ()
-            )
-            guest.seen = see_disks(guest.disks, order, {}, declared=wish.said)
+            order = self._disk_order(guest, record)
+            compared = wish.said and not guest.unresolved
+            guest.seen = see_disks(guest.disks, order, {}, declared=compared)
             sight.lost, sight.drift = guest.seen.lost, guest.seen.drift
-            sight.live = guest.seen.steps if wish.said else []
-            sight.domain += guest.seen.changes if wish.said else []
+            sight.live = guest.seen.steps if compared else []
+            sight.domain += guest.seen.changes if compared else []
         if not wish.said or guest.text is None or guest.spec is None:
             return
         self._check_with_xl(guest)
@@ -475,17 +495,34 @@ class _Call:
                 *sight.domain,
             ]
 
-    def _disks(self, guest: _Guest) -> DisksPlan | None:
+    def _disk_order(self, guest: _Guest, record: dict[str, Any]) -> list[int]:
+        """The device numbers that the domain was created with.
+
+        libxl's list leaves out what it does not find in xenstore any more, so what the domain is known to be made
+        from counts, unless libxl knows of more.
+        """
+        listed = disk_order(record)
+        if guest.made is None or not guest.about or not guest.made.text:
+            return listed
+        made = self._runs_from(guest)
+        known = order_of(made.disks) if made is not None else []
+        return known if set(listed) <= set(known) else listed
+
+    def _disks(self, guest: _Guest, *, declared: bool = True) -> DisksPlan | None:
         """The store's side of a running guest's disks."""
-        disks = guest.spec.disks if guest.wish.said and guest.spec is not None else None
+        disks = guest.spec.disks if declared and guest.wish.said and guest.spec is not None else None
         declaration = GuestDeclaration(str(guest.domid), disks, exclusive=disks is not None)
         options = DiskOptions(hotplug=True, xl=True)
         try:
             plan = make_plan([declaration], self.snapshot, self.dialect, options)
         except ResolveError as error:
-            if not guest.wish.said:
-                return None
-            raise ResolveError(f"guest {guest.wish.name}: {error}") from error
+            if disks is not None:
+                # the rules say it with a remedy, and a backend that is gone keeps nobody from ending a guest
+                if not guest.unresolved:
+                    guest.warnings.append(f"guest {guest.wish.name}: its disks were not compared: {error}")
+                guest.unresolved = True
+                return self._disks(guest, declared=False)
+            return None
         plan.guests[0].reference = guest.wish.name
         return plan.guests[0]
 
@@ -836,6 +873,15 @@ def _named(name: str, domains: dict[int, Domain]) -> Domain | None:
     return domain
 
 
+def _own(wish: Wish, found: GuestSpec) -> None:
+    """Refuse to create a guest from another's configuration, or to take that away."""
+    if found.name != wish.name:
+        raise GuestError(
+            f"guest {wish.name}: {wish.path} is the configuration of guest {found.name}; say another path, or "
+            "remove it"
+        )
+
+
 def _content(wish: Wish) -> bytes | None:
     try:
         return content_of(wish.path)
@@ -863,7 +909,8 @@ def _diff(guest: _Guest) -> dict[str, str]:
         after = ""
     lines = [(_now(guest), _then(guest))] if _now(guest) != _then(guest) else []
     lines += [
-        (f"{change.option}: {change.before}", f"{change.option}: {change.after}") for change in sight.domain
+        (f"{change.option}: {shown(change.told[0], 200)}", f"{change.option}: {shown(change.told[1], 200)}")
+        for change in sight.domain
     ]
     lines += [(f"disk {lost.vdev}: {lost.why}", f"disk {lost.vdev}: attached") for lost in sight.lost]
     lines += [(f"disk {vdev}: {words}", f"disk {vdev}: as declared") for vdev, words in sight.drift]
@@ -874,8 +921,8 @@ def _diff(guest: _Guest) -> dict[str, str]:
     return {
         "before_header": head,
         "after_header": head,
-        "before": _joined(before, (line[0] for line in lines)),
-        "after": _joined(after, (line[1] for line in lines)),
+        "before": _joined(masked(before), (line[0] for line in lines)),
+        "after": _joined(masked(after), (line[1] for line in lines)),
     }
 
 

@@ -145,8 +145,14 @@ class Staged:
             os.unlink(self._fresh)
 
 
-def stage(path: str, content: bytes, mode: int) -> Staged:
+def stage(path: str, content: bytes, mode: int, owner: tuple[int, int] | None = None) -> Staged:
     """Write a file beside its place, so that what can fail has failed before anything depends on it.
+
+    Args:
+        path: its place.
+        content: all of it.
+        mode: its permissions.
+        owner: user and group, where it is to have others than this process; kept where the file system can.
 
     Raises:
         OSError: it cannot be written there; nothing is left.
@@ -159,6 +165,10 @@ def stage(path: str, content: bytes, mode: int) -> Staged:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
+            now = os.fstat(file.fileno())
+            if owner is not None and owner != (now.st_uid, now.st_gid):
+                with contextlib.suppress(PermissionError):
+                    os.fchown(file.fileno(), *owner)
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
     except BaseException:
@@ -181,8 +191,8 @@ def back_up(path: str) -> str | None:
         return None
     stamp = time.strftime("%Y-%m-%d@%H:%M:%S", time.localtime())
     kept = f"{path}.{os.getpid()}.{stamp}~"
-    mode = os.stat(path).st_mode & 0o777
-    stage(kept, content, mode).commit()
+    now = os.stat(path)
+    stage(kept, content, now.st_mode & 0o777, (now.st_uid, now.st_gid)).commit()
     return kept
 
 

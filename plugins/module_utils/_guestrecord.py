@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ._guestsecrets import without_secrets
 from ._vdev import VdevError, devid
 
 KIB = 1024
@@ -98,12 +99,19 @@ class Change:
 
     def as_dict(self) -> dict[str, Any]:
         """As results carry it."""
-        return {"option": self.option, "before": self.before, "after": self.after, "live": self.live}
+        before, after = self.told
+        return {"option": self.option, "before": before, "after": after, "live": self.live}
+
+    @property
+    def told(self) -> tuple[Any, Any]:
+        """Before and after as a result may hold them: without passwords."""
+        return without_secrets(self.option, self.before), without_secrets(self.option, self.after)
 
     @property
     def words(self) -> str:
         """In a few words, for a message."""
-        return f"{self.option}: {shown(self.before)} -> {shown(self.after)}"
+        before, after = self.told
+        return f"{self.option}: {shown(before)} -> {shown(after)}"
 
 
 def shown(value: Any, longest: int = 60) -> str:

@@ -175,7 +175,7 @@ class Worker:
         staged: Staged | None = None
         try:
             if task.decision.write and task.text is not None:
-                staged = stage(task.path, _encoded(task.text), _mode(task.path))
+                staged = _beside(task.path, _encoded(task.text))
             elif task.decision.remove:
                 _writable(task.path)
             if self.settings.backup and (staged is not None or task.decision.remove):
@@ -409,7 +409,7 @@ class Worker:
                 os.unlink(task.path)
                 story.append(f"{task.path} was removed again")
             else:
-                stage(task.path, task.before, _mode(task.path)).commit()
+                _beside(task.path, task.before).commit()
                 story.append(f"{task.path} holds its old configuration again")
         except OSError as error:
             story.append(
@@ -577,12 +577,17 @@ def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _mode(path: str) -> int:
-    """A file keeps its permissions; a new one is for root alone: a configuration may hold a password."""
+def _beside(path: str, content: bytes) -> Staged:
+    """A configuration ready to take its place, which may be behind a link.
+
+    It keeps its permissions and owner; a new one is for root alone: a configuration may hold a password.
+    """
+    path = os.path.realpath(path)
     try:
-        return os.stat(path).st_mode & 0o777
+        now = os.stat(path)
     except OSError:
-        return 0o600
+        return stage(path, content, 0o600)
+    return stage(path, content, now.st_mode & 0o777, (now.st_uid, now.st_gid))
 
 
 def _writable(path: str) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ IMAGES = ("kernel", "ramdisk", "device_tree")
 
 #: Keys of a guest that are not xl's and may stand beside its config.
 OURS = ("state", "autostart", "path", "content", "recreate", "force_destroy", "allow_reorder")
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII | re.IGNORECASE)
 
 
 class WishError(ValueError):
@@ -53,6 +57,11 @@ class Wish:
     images: tuple[Image, ...] = ()
 
     @property
+    def uuid(self) -> str | None:
+        """The UUID that was said of it."""
+        return self.spec.options.get("uuid") if self.spec is not None else None
+
+    @property
     def said(self) -> bool:
         """Whether anything was said of its configuration."""
         return self.spec is not None or self.content is not None
@@ -82,6 +91,10 @@ def read_wishes(
                 raise WishError(
                     f"guests {other.name} and {wish.name} share the path {wish.path}; give each its own"
                 )
+            if wish.uuid is not None and other.uuid == wish.uuid:
+                raise WishError(
+                    f"guests {other.name} and {wish.name} share the uuid {wish.uuid}; give each its own"
+                )
     return wishes
 
 
@@ -108,7 +121,7 @@ def _wish(entry: Mapping[str, Any], defaults: Mapping[str, Any], config_dir: str
     given = said.get("name")
     if given is None or isinstance(given, (bool, Mapping, list)) or not str(given).strip():
         raise WishError("a guest needs a name")
-    name = str(given)
+    name = _name(given)
     guards: dict[str, Any] = {key: said.pop(key) for key in ("force_destroy", "allow_reorder") if key in said}
     config, beside = split_guest(said)
     ours: dict[str, Any] = {key: defaults.get(key) for key in OURS}
@@ -123,6 +136,9 @@ def _wish(entry: Mapping[str, Any], defaults: Mapping[str, Any], config_dir: str
     for option in IMAGES:
         image = config.get(option)
         if isinstance(image, Mapping):
+            declare_guest({"name": name, option: image})  # says which guest and which option is wrong
+            if image.get("checksum") is None:
+                raise WishError(f"{name}: {option}: checksum is missing: sha256: and 64 hexadecimal digits")
             kept = stored_name(str(image.get("src")), str(image.get("checksum")))
             images.append(read_image(name, option, image, images_dir, kept))
             config[option] = images[-1].path
@@ -151,6 +167,14 @@ def _wish(entry: Mapping[str, Any], defaults: Mapping[str, Any], config_dir: str
     )
 
 
+def _name(given: object) -> str:
+    """The name of a guest, and of nothing else: whatever is done to it is done to the domain of that name."""
+    name = declare_guest({"name": given}).name
+    if _UUID.match(name):
+        raise WishError(f"guest {name}: that is a UUID; a guest is called by its name here")
+    return name
+
+
 def _one_of(name: str, key: str, value: object, known: tuple[str, ...]) -> None:
     if value not in known:
         raise WishError(
@@ -169,6 +193,8 @@ def _flag(name: str, key: str, value: object) -> bool | None:
 
 def _path(name: str, path: object, config_dir: str) -> str:
     if path is None:
+        if not config_dir.startswith("/"):
+            raise WishError(f"config_dir is an absolute path, not {config_dir!r}")
         return os.path.join(config_dir, f"{file_name(name)}.cfg")
     if not isinstance(path, str) or not path.startswith("/") or "\0" in path or path.endswith("/"):
         raise WishError(f"{name}: path is the absolute path of its configuration, not {path!r}")

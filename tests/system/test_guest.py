@@ -495,7 +495,7 @@ def test_guests_of_others_are_refused(board: LabHost) -> None:
             assert told["failed"]
             assert words in told["msg"], told["msg"]
             assert not config_of(board, name).exists()
-    assert "dom0 itself" in call(board, name="Domain-0", state="absent")["msg"]
+    assert "the name of dom0" in call(board, name="Domain-0", state="absent")["msg"]
 
 
 def test_another_guests_configuration_is_not_overwritten(board: LabHost) -> None:

@@ -8,9 +8,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.xen.virtio.plugins.module_utils._guestwish import Wish, WishError, read_wishes
+from ansible_collections.xen.virtio.plugins.module_utils._guestfiles import GuestFileError
+from ansible_collections.xen.virtio.plugins.module_utils._guestwish import (
+    GuestError,
+    Wish,
+    WishError,
+    read_wishes,
+)
 
 DEFAULTS = {"state": "running", "recreate": "never", "force_destroy": False, "allow_reorder": False}
+UUID = "ed664281-59c4-4596-90ab-6ae6be61326c"
 SUM = "sha256:" + "ab" * 32
 
 
@@ -70,11 +77,28 @@ REFUSED: list[tuple[object, str]] = [
     ([{"name": "a", "path": "x.cfg"}], "absolute path"),
     ([{"name": "a", "path": "/etc/xen/"}], "absolute path"),
     ([{"name": "a", "content": ["x"]}], "content is the text"),
+    ([{"name": "2", "state": "absent"}], "takes for a domid"),
+    ([{"name": 2, "state": "shutdown"}], "takes for a domid"),
+    ([{"name": "../x", "state": "absent"}], "no name to use"),
+    ([{"name": "a\nb", "state": "absent"}], "no name to use"),
+    ([{"name": "Domain-0", "state": "absent"}], "name of dom0"),
+    ([{"name": "ED664281-59c4-4596-90ab-6ae6be61326c", "state": "absent"}], "that is a UUID"),
+    ([{"name": "a", "uuid": UUID}, {"name": "b", "uuid": UUID.upper()}], "share the uuid"),
+    ([{"name": "a", "kernel": {}}], "guest a: kernel: src is missing"),
+    ([{"name": "a", "kernel": {"src": "/k"}}], "a: kernel: checksum is missing"),
+    ([{"name": "a", "kernel": {"src": "/k", "checksum": "zz"}}], "guest a: kernel: must be 'sha256:'"),
+    ([{"name": "a", "kernel": {"source": "/k"}}], "guest a: kernel: unknown key 'source'"),
+    ([{"name": "a", "kernel": {"src": "k", "checksum": SUM}}], "a: kernel: src is an absolute path"),
     ([{"name": "a", "content": "name='a'", "memory": 3}], "memory beside it"),
 ]
 
 
 @pytest.mark.parametrize(("guests", "words"), REFUSED)
 def test_what_cannot_be_meant(guests: object, words: str) -> None:
-    with pytest.raises(WishError, match=words):
+    with pytest.raises((WishError, GuestError, GuestFileError), match=words):
         read(guests)
+
+
+def test_the_folder_of_configurations_is_absolute() -> None:
+    with pytest.raises(WishError, match="config_dir is an absolute path"):
+        read_wishes([{"name": "a"}], DEFAULTS, config_dir="xen", images_dir="/images")
