@@ -9,7 +9,7 @@ The one decision that check mode prints and a real run carries out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ._diskspec import Declared
@@ -153,6 +153,7 @@ def decide(name: str, state: str, sight: Sight, options: Options) -> Decision:
     if made.refusal is not None:
         return made
     if state in (SHUTDOWN, GONE):
+        made.reasons = []
         _end(name, state, sight, options, made)
     else:
         _run(name, state, sight, options, made)
@@ -331,7 +332,15 @@ def see_disks(
     for live in plan.kept:
         _see_state(live, vdev_of(live), states, found)
     for disk in plan.disks:
-        if disk.specification == "xen":
+        if _is_of_another_kind(disk):
+            other = "virtio" if disk.specification == "xen" else "xen"
+            if declared:
+                found.changes.append(
+                    Change(
+                        f"disk {disk.vdev}", f"specification {other}", f"specification {disk.specification}"
+                    )
+                )
+        elif disk.specification == "xen":
             if disk.action != "unchanged":
                 found.steps += disk.steps
                 found.changes.append(Change(f"disk {disk.vdev}", *_sides(disk), live=True))
@@ -342,7 +351,27 @@ def see_disks(
     now = [number for number in now if number in then]
     if declared and now != then:
         found.changes.append(Change("disk order", _names(now), _names(then)))
+    if _waits(plan, found):
+        found.steps = []
+        found.changes = [replace(change, live=False) for change in found.changes]
     return found
+
+
+def _is_of_another_kind(disk: DiskPlan) -> bool:
+    """The guest has a disk of that number, which is a xen disk and shall be virtio, or the other way round."""
+    if disk.action != "unchanged":
+        return False
+    return (disk.xen_live if disk.specification == "xen" else disk.live) is None
+
+
+def _waits(plan: DisksPlan, found: DiskSight) -> bool:
+    """Whether no disk changes before the guest is made anew.
+
+    libxl can list and detach neither kind in a guest that has both; and a guest must not lose a disk whose
+    replacement comes only with the next domain.
+    """
+    virtio = bool(plan.kept) or any(disk.live is not None for disk in plan.disks)
+    return virtio or any(not change.live for change in found.changes)
 
 
 def _see_virtio(

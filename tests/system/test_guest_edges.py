@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 import pytest
 from guest_calls import actions, call, disk, guest
@@ -135,3 +136,46 @@ def test_a_driver_domain_that_is_not_there_is_a_finding(board: LabHost, up: bool
     assert told["failed"]
     assert [one["code"] for one in told["findings"] if one["severity"] == "error"] == ["backend-down"]
     assert not told["changed"]
+
+
+XEN = {"vdev": "xvdp", "target": "/dev/vg/p", "backend": "DomD", "specification": "xen"}
+VIRTIO = disk("xvdp", "/dev/vg/p")
+OTHER = disk("xvdq", "/dev/vg/q")
+KINDS = [
+    pytest.param([XEN], [VIRTIO], id="xen to virtio"),
+    pytest.param([VIRTIO], [XEN], id="virtio to xen"),
+    pytest.param([XEN], [OTHER], id="another instead of a xen disk"),
+    pytest.param([OTHER], [XEN], id="a xen disk instead of another"),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), KINDS)
+def test_another_kind_of_disk_needs_a_new_domain(
+    board: LabHost, before: list[dict[str, Any]], after: list[dict[str, Any]]
+) -> None:
+    domid = call(board, guests=[guest("linux1", *before)])["guests"][0]["domid"]
+    old, new = ("vbd", "virtio_disk") if before[0].get("specification") else ("virtio_disk", "vbd")
+    told = call(board, guests=[guest("linux1", *after)])
+    assert told["failed"]
+    assert "would have to be re-created: disk xvd" in told["msg"]
+    # told, and nothing of it done in the running guest: it keeps what it has until there is a new domain
+    told = call(board, guests=[guest("linux1", *after)], recreate="report")
+    assert not told["failed"], told["msg"]
+    assert told["guests"][0]["recreate_reasons"]
+    assert board.read(f"/local/domain/{domid}/device/{old}") is not None
+    assert board.read(f"/local/domain/{domid}/device/{new}") is None
+    told = call(board, guests=[guest("linux1", *after)], recreate="allowed")
+    assert actions(told) == {"linux1": "recreated"}, told["msg"]
+    fresh = told["guests"][0]["domid"]
+    assert board.read(f"/local/domain/{fresh}/device/{new}") is not None
+    assert board.read(f"/local/domain/{fresh}/device/{old}") is None
+    again = call(board, guests=[guest("linux1", *after)])
+    assert not again["failed"], again["msg"]
+    assert not again["changed"]
+
+
+def test_a_guest_that_ends_needs_no_new_domain(board: LabHost) -> None:
+    call(board, guests=[guest("linux1", disk())])
+    told = call(board, guests=[guest("linux1", disk(), cmdline="quiet")], state="shutdown")
+    assert told["guests"][0]["recreate_reasons"] == []
+    assert told["msg"] == "1 guest: 1 stopped"
