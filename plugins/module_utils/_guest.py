@@ -643,11 +643,10 @@ class _Call:
                 isinstance(path, str)
                 and path.startswith("/")
                 and path not in coming
-                and not os.path.exists(path)
+                and not os.path.isfile(path)
             ):
-                raise GuestFileError(
-                    f"guest {guest.wish.name}: {option}: {path} is not on this host; nothing was changed"
-                )
+                why = "is no regular file" if os.path.exists(path) else "is not on this host"
+                raise GuestFileError(f"guest {guest.wish.name}: {option}: {path} {why}; nothing was changed")
 
     # --- apply --------------------------------------------------------------------------------------------
 
@@ -884,6 +883,9 @@ def _own(wish: Wish, found: GuestSpec) -> None:
 
 def _content(wish: Wish) -> bytes | None:
     try:
+        if os.path.exists(wish.path) and not os.path.isfile(wish.path):
+            # a pipe would hold us up, a device has no end
+            raise GuestFileError(f"guest {wish.name}: {wish.path} is no regular file; say another path")
         return content_of(wish.path)
     except OSError as error:
         raise GuestFileError(f"guest {wish.name}: {wish.path} cannot be read: {error.strerror}") from error

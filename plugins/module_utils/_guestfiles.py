@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from stat import S_ISREG
 from typing import Any
 from urllib.parse import quote
 
@@ -216,6 +217,8 @@ class Checksums:
             told = os.stat(path)
         except OSError:
             return {"path": path, "sha256": None, "stat": None}
+        if not S_ISREG(told.st_mode):
+            return {"path": path, "sha256": None, "stat": None}  # a pipe would hold us up, a device has no end
         stat = [told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns]
         if known and known.get("path") == path and known.get("stat") == stat and known.get("sha256"):
             return dict(known)

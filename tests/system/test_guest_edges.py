@@ -179,3 +179,19 @@ def test_a_guest_that_ends_needs_no_new_domain(board: LabHost) -> None:
     told = call(board, guests=[guest("linux1", disk(), cmdline="quiet")], state="shutdown")
     assert told["guests"][0]["recreate_reasons"] == []
     assert told["msg"] == "1 guest: 1 stopped"
+
+
+def test_what_is_no_file_holds_nobody_up(board: LabHost) -> None:
+    pipe = board.root / "etc/xen/pipe.cfg"
+    os.mkfifo(pipe)
+    for one in (guest("linux1", path="/etc/xen/pipe.cfg"), {"name": "linux1", "path": "/etc/xen/pipe.cfg"}):
+        for state in ("running", "absent"):
+            told = call(board, guests=[one], state=state)
+            assert told["failed"]
+            assert "is no regular file" in told["msg"]
+    for path in ("/etc/xen/pipe.cfg", "/dev/zero", "/etc"):
+        told = call(board, guests=[guest("linux1", kernel=path)])
+        assert told["failed"]
+        assert f"kernel: {path} is no regular file" in told["msg"]
+        told = call(board, guests=[guest("linux1", kernel={"src": path, "checksum": "sha256:" + "0" * 64})])
+        assert f"{path} is no file that can be read" in told["msg"]
