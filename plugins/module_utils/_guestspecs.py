@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ._guestconfig import GuestSpec, declare_guest, read_guest, split_guest
+from ._guestconfig import GuestError, GuestSpec, declare_guest, read_guest, split_guest
+from ._guestwish import check_ours
 from ._merge import MergeError, entries
 
 #: Keys of a guest that say how far a change may go, beside those that `split_guest` knows.
@@ -25,11 +26,12 @@ def read_specs(guests: object, place: str) -> list[GuestSpec]:
         place: what to call that in an error.
 
     Raises:
-        MergeError, GuestError: a guest that cannot be read; the text names it.
+        MergeError, GuestError, WishError: a guest that cannot be read; the text names it.
     """
     specs = []
     for guest in entries(guests, place):
         config, ours = split_guest({key: value for key, value in guest.items() if key not in _GUARDS})
+        check_ours(guest)
         if ours.get("state") == "absent":
             continue
         content = ours.get("content")
@@ -40,7 +42,10 @@ def read_specs(guests: object, place: str) -> list[GuestSpec]:
             raise MergeError(
                 f"{place}: {guest['name']}: content is the text of a configuration, not {content!r}"
             )
-        spec, _notes = read_guest(content)
+        try:
+            spec, _notes = read_guest(content)
+        except GuestError as error:
+            raise MergeError(f"{place}: {guest['name']}: content: {error}") from error
         if spec.name != guest["name"]:
             raise MergeError(f"{place}: {guest['name']}: its content is of a guest called {spec.name}")
         specs.append(spec)
@@ -49,7 +54,7 @@ def read_specs(guests: object, place: str) -> list[GuestSpec]:
 
 def may_reorder(guests: object, place: str) -> frozenset[str]:
     """The guests that say ``allow_reorder``."""
-    return frozenset(guest["name"] for guest in entries(guests, place) if guest.get("allow_reorder") is True)
+    return frozenset(guest["name"] for guest in entries(guests, place) if check_ours(guest)["allow_reorder"])
 
 
 def targets_of(specs: Iterable[GuestSpec]) -> dict[str, list[str]]:

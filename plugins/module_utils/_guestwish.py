@@ -130,8 +130,7 @@ def _wish(entry: Mapping[str, Any], defaults: Mapping[str, Any], config_dir: str
     for key in ours:
         if key not in OURS:
             raise WishError(f"{name}: unknown key {key!r}{nearest(str(key), OURS)}")
-    _one_of(name, "state", ours["state"], STATES)
-    _one_of(name, "recreate", ours["recreate"], RECREATE)
+    flags = check_ours({"name": name, **ours})
     images = []
     for option in IMAGES:
         image = config.get(option)
@@ -160,11 +159,29 @@ def _wish(entry: Mapping[str, Any], defaults: Mapping[str, Any], config_dir: str
         spec=declare_guest(config) if has_config else None,
         content=content,
         recreate=ours["recreate"],
-        force_destroy=_flag(name, "force_destroy", ours["force_destroy"]) or False,
-        allow_reorder=_flag(name, "allow_reorder", ours["allow_reorder"]) or False,
-        autostart=_flag(name, "autostart", ours["autostart"]),
+        force_destroy=flags["force_destroy"] or False,
+        allow_reorder=flags["allow_reorder"] or False,
+        autostart=flags["autostart"],
         images=tuple(images),
     )
+
+
+def check_ours(guest: Mapping[str, Any]) -> dict[str, bool | None]:
+    """Look at what is said of a guest beside its configuration.
+
+    Returns:
+        The flags among it; None where one is not said.
+
+    Raises:
+        WishError: a value that is none.
+    """
+    name = str(guest.get("name"))
+    for key, known in (("state", STATES), ("recreate", RECREATE)):
+        if guest.get(key) is not None:
+            _one_of(name, key, guest[key], known)
+    if guest.get("path") is not None:
+        _path(name, guest["path"], "/")
+    return {key: _flag(name, key, guest.get(key)) for key in ("force_destroy", "allow_reorder", "autostart")}
 
 
 def _name(given: object) -> str:

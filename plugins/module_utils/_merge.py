@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._diskspec import DiskSpecError, parse, to_mapping
+from ._guestdeclare import OURS
 from ._vdev import VdevError, devid
 
 
@@ -61,7 +62,8 @@ def merge_guests(
         overrides: options by guest that hold whatever the guest says; of ``disks`` those of one device number.
         limit: names of the guests that are meant, as a list or with commas between them; None or empty is all.
 
-    Mappings are merged, lists replaced; null takes a default away. What has ``src`` is one thing and replaced.
+    A guest with ``content`` takes of the defaults only what is no option of a configuration. Mappings are merged,
+    lists replaced; null takes a default away. What has ``src`` is one thing and replaced.
 
     Raises:
         MergeError: another shape, or a name that no guest has; the text names the place.
@@ -84,14 +86,24 @@ def merge_guests(
         name = guest["name"]
         if chosen and name not in chosen:
             continue
-        whole = _over({"name": name, **below}, guest)
         said = dict(_mapping(above.get(name), f"xen_guest_overrides: {name}"))
+        under = _beside_content(below) if _has_content(guest, said) else below
+        whole = _over({"name": name, **under}, guest)
         if said.get("disks") is not None:
             place = f"xen_guest_overrides: {name}"
             said["disks"] = _disks(whole.get("disks"), said["disks"], name, place)
         whole = _over(whole, said)
         merged.append({key: value for key, value in whole.items() if value is not None})
     return merged
+
+
+def _has_content(guest: Mapping[str, Any], said: Mapping[str, Any]) -> bool:
+    """Whether a guest has a whole configuration of its own, in which the options of one have no place."""
+    return said.get("content", guest.get("content")) is not None
+
+
+def _beside_content(below: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in below.items() if key in OURS}
 
 
 def _mapping(given: object, place: str) -> Mapping[str, Any]:

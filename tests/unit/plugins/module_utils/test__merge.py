@@ -15,6 +15,7 @@ from ansible_collections.xen.virtio.plugins.module_utils._guestspecs import (
     read_specs,
     targets_of,
 )
+from ansible_collections.xen.virtio.plugins.module_utils._guestwish import WishError
 from ansible_collections.xen.virtio.plugins.module_utils._merge import MergeError, merge_guests
 
 XVDA = {"vdev": "xvda", "target": "/a", "backend": "DomD"}
@@ -28,6 +29,17 @@ XVDB = {"vdev": "xvdb", "target": "/b", "backend": "DomD"}
         ({"b": {"memory": 1}, "a": None}, None, None, [{"name": "b", "memory": 1}, {"name": "a"}]),
         ([{"name": "b"}, {"name": "a"}], {}, {}, [{"name": "b"}, {"name": "a"}]),
         (None, None, None, []),
+        # a whole configuration has no place for default options
+        (
+            {"a": {"content": "name='a'"}, "b": {}},
+            {"memory": 1, "autostart": True},
+            {"b": {"content": "name='b'", "memory": None}},
+            [
+                {"name": "a", "content": "name='a'", "autostart": True},
+                {"name": "b", "content": "name='b'", "autostart": True},
+            ],
+        ),
+        ({"a": {"content": None}}, {"memory": 1}, {}, [{"name": "a", "memory": 1}]),
         # who is stronger
         (
             {"a": {"memory": 2}, "b": {}, "c": {"memory": 2}},
@@ -188,7 +200,11 @@ def test_guests_of_an_inventory_as_specifications() -> None:
         ({"memry": 5}, GuestError, "guest a: .*memry"),
         ({"content": 5}, MergeError, "guests: a: content is the text of a configuration"),
         ({"content": "name='b'"}, MergeError, "its content is of a guest called b"),
-        ({"content": "name='a"}, ValueError, "line 1"),
+        ({"content": "name='a"}, MergeError, "guests: a: content: .*line 1"),
+        ({"state": "runing"}, WishError, "did you mean 'running'"),
+        ({"recreate": True}, WishError, "recreate is one of"),
+        ({"autostart": "maybe"}, WishError, "autostart is true or false"),
+        ({"path": "x.cfg"}, WishError, "absolute path"),
         ({"disks": [{"vdev": "xvda"}]}, GuestError, "no target"),
     ],
 )
