@@ -9,13 +9,14 @@ MAKEFLAGS += --no-print-directory
 # Ansible refuses to run without UTF-8, and a fresh machine has no locale set.
 export LC_ALL := C.UTF-8
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint sanity bench build clean
+.PHONY: help setup demo test lint sanity e2e bench build clean
 
 help: ## this list
 	@echo 'make demo       watch a playbook provision virtio disks, on real parts of Xen; KEEP=1 leaves the host up'
 	@echo 'make test       lint, unit and system tests; ARGS=... goes to pytest'
 	@echo 'make lint       ruff and mypy alone'
 	@echo 'make sanity     ansible-test sanity, ansible-lint, documentation and changelog checks'
+	@echo 'make e2e        tests on Xen for Arm with a dom0 and a driver domain, in an emulator; as root, some 30 minutes'
 	@echo 'make bench      what provisioning costs, beside the leanest client there is'
 	@echo 'make build      the collection as a tarball, installed and looked at once'
 	@echo 'make setup      only what the others prepare first: Debian packages and .venv'
@@ -47,6 +48,10 @@ test:
 sanity:
 	@sh tests/setup.sh sanity
 	@sh tests/sanity/run.sh
+
+e2e:
+	@sh tests/setup.sh e2e
+	@$(BIN)/python tests/e2e $(ARGS)
 
 bench:
 	@sh tests/setup.sh test

@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Prepare this checkout: Debian packages, .venv, and the link under which Ansible finds the collection.
-# Usage: sh tests/setup.sh demo|test|sanity
+# Usage: sh tests/setup.sh demo|test|sanity|e2e
 #
 # Plain sh, because a fresh machine may not even have Python. Does only what is missing; quick when nothing is.
 # Whatever cannot be had is said in one sentence on standard error, and the exit status is 1.
@@ -26,7 +26,8 @@ case $purpose in
 demo) enough="demo test sanity" requirements=tests/requirements-demo.txt ;;
 test) enough="test sanity" requirements=tests/requirements.txt ;;
 sanity) enough="sanity" requirements=tests/requirements-sanity.txt ;;
-*) die "usage: sh tests/setup.sh demo|test|sanity" ;;
+e2e) enough="test sanity e2e" requirements=tests/requirements.txt ;;
+*) die "usage: sh tests/setup.sh demo|test|sanity|e2e" ;;
 esac
 
 [ -w . ] || die "make $purpose writes to .venv and .cache of this checkout, and $root is not yours to write to."
@@ -38,6 +39,9 @@ packages="xen-utils-4.17 xen-utils-common xenstore-utils libxen-dev gcc libc6-de
 # Another Xen release's daemons and toolstack come out of a Debian root that the lab unpacks; device trees and
 # units are held against the programs that read them.
 [ "$purpose" = demo ] || packages="$packages mmdebstrap device-tree-compiler systemd util-linux"
+# Xen for Arm in an emulator, with a dom0 whose packages are set up here.
+[ "$purpose" != e2e ] ||
+    packages="$packages qemu-system-arm qemu-user-static arch-test e2fsprogs cpio openssh-client"
 
 able='import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))'
 find_python() {

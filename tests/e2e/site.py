@@ -1,0 +1,182 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The inventory of the emulated board, and Ansible runs over it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from .board import Board
+from .image import BRIDGE, DOMD_ADDRESS
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+#: On a board as slow as this one: seconds.
+PATIENCE = {
+    "guest_create_timeout": 300,
+    "guest_wait_timeout": 60,
+    "guest_shutdown_timeout": 240,
+    "guest_settle": 2,
+}
+
+#: The device tree of the guest that was built last, on dom0.
+DEVICE_TREE = "/root/guest.dtb"
+
+DOMD = {
+    "kernel": "/root/guest/kernel",
+    "ramdisk": "/root/guest/initrd",
+    "cmdline": "root=LABEL=domd rw console=hvc0",
+    "memory": 256,
+    "driver_domain": True,
+    "vif": [f"bridge={BRIDGE}"],
+    "disks": [{"vdev": "xvda", "target": "/dev/disk/by-label/domd", "specification": "xen"}],
+}
+
+STORAGE = """\
+- name: Have images to serve
+  ansible.builtin.command:
+    cmd: "truncate -s 16M {{ images | join(' ') }}"
+    creates: "{{ images | last }}"
+  vars:
+    images: "{{ xen_storage_targets | select('match', '/srv/') }}"
+
+- name: Have somebody who answers for the daemon
+  ansible.builtin.unarchive:
+    src: "{{ inventory_dir }}/standin.tar"
+    dest: /opt
+    creates: /opt/standin/standin.py
+
+- name: Start it
+  ansible.builtin.command: >-
+    systemd-run --unit=standin --property=Restart=no python3 /opt/standin/standin.py /opt/standin
+  register: started
+  changed_when: started.rc == 0
+  failed_when: started.rc != 0 and 'already' not in started.stderr
+"""
+
+
+def guests() -> dict[str, dict[str, Any]]:
+    """Guests with 1, 2, 3 and 11 disks, of dom0 and of the driver domain, writable and not."""
+    two = [
+        {"vdev": "xvda", "target": "/srv/two-a.img", "backend": "DomD"},
+        {"vdev": "xvdb", "target": "/srv/two-b.img", "backend": "DomD", "access": "ro"},
+    ]
+    three = [
+        {"vdev": "xvdc", "target": "/srv/three-c.img", "backend": "DomD"},
+        {"vdev": "xvdd", "target": "/srv/three-d.img", "access": "ro"},
+        {"vdev": "xvde", "target": "/srv/three-e.img", "backend": "DomD", "discard": False},
+    ]
+    eleven = [
+        {"vdev": f"d{number}p0", "target": f"/srv/eleven-{number}.img", "backend": "DomD"}
+        for number in range(20, 31)
+    ]
+    return {
+        "one": {"disks": [{"vdev": "xvda", "target": "/srv/one.img"}]},
+        "two": {"disks": two},
+        "eleven": {"disks": eleven},
+        "three": {"disks": three},
+    }
+
+
+class Site:
+    """The board under Ansible: an inventory in a folder, and runs of playbooks and modules over it."""
+
+    def __init__(self, board: Board, folder: Path) -> None:
+        self.board = board
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "storage.yml").write_text(STORAGE)
+        with tarfile.open(folder / "standin.tar", "w") as archive:
+            archive.add(HERE / "standin.py", "standin/standin.py")
+            for path in sorted((ROOT / "plugins/module_utils").glob("*.py")):
+                archive.add(path, f"standin/session/{path.name}")
+        self.write_inventory(guests())
+
+    def write_inventory(self, declared: dict[str, dict[str, Any]], **more: Any) -> None:
+        """The inventory with these guests beside the driver domain."""
+        variables = {
+            "xen_driver_domains": {"DomD": {"host": "board-domd"}},
+            "xen_guest_defaults": {
+                "kernel": "/root/guest/kernel",
+                "ramdisk": "/root/guest/ramdisk",
+                "cmdline": "console=hvc0",
+                "memory": 64,
+                "vcpus": 1,
+            },
+            "xen_guests": {"DomD": DOMD, **declared},
+            "xen_storage_tasks": "storage.yml",
+            "dom0_ioreq": "ignore",  # a stand-in answers for the daemon
+            **PATIENCE,
+            **more,
+        }
+        hosts = {
+            "board": self._host("dom0", "127.0.0.1", ansible_port=self.board.port),
+            "board-domd": self._host("domd", DOMD_ADDRESS),
+        }
+        inventory = {
+            "all": {"hosts": hosts, "children": {"xen_dom0": {"hosts": {"board": None}, "vars": variables}}},
+        }
+        (self.folder / "inventory.json").write_text(json.dumps(inventory))
+
+    def _host(self, name: str, address: str, **more: Any) -> dict[str, Any]:
+        return {
+            "ansible_host": address,
+            "ansible_user": "root",
+            "ansible_python_interpreter": "/usr/bin/python3",
+            "ansible_ssh_common_args": shlex.join(self.board.ssh_options(name)),
+            **more,
+        }
+
+    def ansible(
+        self, program: str, *arguments: str, timeout: float = 1800
+    ) -> subprocess.CompletedProcess[str]:
+        """One of Ansible's programs with this inventory."""
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache/collections"),
+            "ANSIBLE_HOME": str(self.folder / "ansible"),
+            "ANSIBLE_PIPELINING": "true",
+            "ANSIBLE_NOCOLOR": "true",
+            "ANSIBLE_TIMEOUT": "60",
+            "ANSIBLE_DEPRECATION_WARNINGS": "false",
+        }
+        command = [str(Path(sys.executable).with_name(program)), "-i", str(self.folder / "inventory.json")]
+        return subprocess.run(
+            [*command, *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def keep_device_trees(self) -> None:
+        """Have libxl keep the device tree of each guest that it builds, in place of the one before."""
+        self.board.run(f"echo LIBXL_DEBUG_DUMP_DTB={DEVICE_TREE} >>/etc/environment")
+
+    def site(self, *arguments: str) -> tuple[subprocess.CompletedProcess[str], dict[str, int]]:
+        """The playbook xen.virtio.site; its counts for the board (``ok``, ``changed``, ``failed``, …)."""
+        done = self.ansible("ansible-playbook", "xen.virtio.site", *arguments)
+        recap = re.search(r"^board\s+: (.*)$", done.stdout, re.MULTILINE)
+        words = recap[1].split() if recap else []
+        return done, {key: int(value) for key, _equals, value in (word.partition("=") for word in words)}
+
+    def module(self, name: str, arguments: dict[str, Any] | None = None, *flags: str) -> dict[str, Any]:
+        """One module on dom0; its result, with ``failed``."""
+        given = ["-a", json.dumps(arguments)] if arguments else []
+        done = self.ansible("ansible", "board", "-m", name, *given, *flags)
+        line = done.stdout.find("board | ")
+        assert line >= 0, done.stdout + done.stderr
+        result: dict[str, Any] = json.JSONDecoder().raw_decode(done.stdout[done.stdout.index("{", line) :])[0]
+        result["failed"] = done.returncode != 0
+        return result
