@@ -262,6 +262,7 @@ class _Host:
             irqs=tuple(options.get("irqs") or ()),
             nr_spis=options.get("nr_spis"),
             vuart=options.get("vuart") == "sbsa_uart",
+            bootloader=bool(options.get("bootloader")) and options.get("type") != "hvm",
             release=tuple(
                 (option, sentence)
                 for option, sentence in option_release_violations(spec, dialect)

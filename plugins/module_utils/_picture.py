@@ -71,6 +71,7 @@ class PicturedGuest(NamedTuple):
     irqs: tuple[int, ...] = ()  #: passed through
     nr_spis: int | None = None
     vuart: bool = False
+    bootloader: bool = False  #: a program of dom0 looks for the kernel on the first disk
     release: tuple[tuple[str, str], ...] = ()  #: option, and why this Xen does not take it
     lost: tuple[tuple[str | None, str], ...] = ()  #: vdev, and why no domain is its backend
     new: int = 0  #: virtio disks that it does not have yet

@@ -36,6 +36,7 @@ def preflight(picture: Picture) -> list[Finding]:
     found: list[Finding] = []
     for guest in picture.guests:
         found += _guest_rules(guest, picture)
+        found += _bootloader(guest)
         for disk in guest.disks:
             if disk.declared and disk.spec is not None:
                 found += _disk_rules(disk, disk.spec, picture)
@@ -80,6 +81,22 @@ def _disk_rules(disk: PicturedDisk, spec: DiskSpec, picture: Picture) -> Iterabl
         yield from _virtio_rules(disk, spec, picture)
     if disk.facts is not None:
         yield from _storage_rules(disk, disk.facts, picture)
+
+
+def _bootloader(guest: PicturedGuest) -> Iterable[Finding]:
+    """libxl attaches a guest's first disk to dom0 for its bootloader, and dom0 has no virtio disks (libxl_disk.c)."""
+    first = next((disk for disk in guest.disks if disk.declared), None)
+    if guest.bootloader and first is not None and first.virtio:
+        yield Finding(
+            "virtio-rules",
+            ERROR,
+            guest.reference,
+            first.vdev,
+            f"{first.vdev}: the bootloader would have to read a virtio disk in dom0",
+            "libxl would attach it there, where nobody takes it up: the guest is not created, and nodes of a disk of "
+            "dom0 stay in xenstore.",
+            "Give the guest a kernel instead of a bootloader, or a first disk with specification xen.",
+        )
 
 
 def _virtio_rules(disk: PicturedDisk, spec: DiskSpec, picture: Picture) -> Iterable[Finding]:

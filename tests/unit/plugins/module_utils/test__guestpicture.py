@@ -111,6 +111,14 @@ def test_a_sound_host_has_nothing_to_tell() -> None:
             [("irq-overlap", "error", "domu1", None)],
         ),
         (declared("domu1", disk(), nr_spis=2), "4.21", []),
+        # dom0 has no virtio disks, and would need one for a bootloader
+        (
+            declared("domu1", disk(), bootloader="pygrub"),
+            "4.20",
+            [("virtio-rules", "error", "domu1", "xvda")],
+        ),
+        (declared("domu1", disk(), bootloader="pygrub", type="hvm"), "4.20", []),
+        (declared("domu1", bootloader="pygrub"), "4.20", []),
         (declared("domu1", disk(), nr_spis=1), "4.21", [("nr-spis", "error", "domu1", None)]),
         (declared("domu1", disk(), nr_spis=1), "4.20", [("nr-spis", "warning", "domu1", None)]),
         (declared("domu1", irqs=[100], nr_spis=68), "4.22", [("nr-spis", "error", "domu1", None)]),
