@@ -300,6 +300,7 @@ class _Call:
                 _own(wish, guest.spec)
             return
         guest.spec = wanted = self._wanted(wish)
+        guest.warnings += _without_effect(wanted)
         guest.text = wish.content
         if wish.content is None and not option_release_violations(wanted, self.dialect):
             guest.text = render_guest(wanted, self.dialect)
@@ -863,6 +864,10 @@ def _stays(guest: _Guest) -> bool:
 
 def _named(name: str, domains: dict[int, Domain]) -> Domain | None:
     """The domain of that name, of which dom0 says so; None where there is none."""
+    several = [one.domid for one in domains.values() if one.alive and one.name_trusted and one.name == name]
+    if len(several) > 1:
+        listed = ", ".join(map(str, sorted(several)))
+        raise ResolveError(f"guest {name}: domains {listed} have that name; end one of them, or xl rename it")
     try:
         domain = resolve({key: one for key, one in domains.items() if one.alive}, name)
     except UnknownDomainError:
@@ -870,6 +875,18 @@ def _named(name: str, domains: dict[int, Domain]) -> Domain | None:
     if domain.domid == 0:
         raise ResolveError(f"guest {name}: that is dom0 itself")
     return domain
+
+
+def _without_effect(spec: GuestSpec) -> list[str]:
+    """What xl reads and forgets: it pins as many vCPUs as it has been told of (parse_vcpu_affinity, xl_parse.c)."""
+    said = spec.options
+    if "vcpus" in said or "maxvcpus" in said:
+        return []
+    return [
+        f"guest {spec.name}: {option} has no effect without vcpus: xl pins as many vCPUs as vcpus says; say vcpus: 1"
+        for option in ("cpus", "cpus_soft")
+        if option in said
+    ]
 
 
 def _own(wish: Wish, found: GuestSpec) -> None:

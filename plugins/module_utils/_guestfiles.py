@@ -217,12 +217,8 @@ class Checksums:
             told = os.stat(path)
         except OSError:
             return {"path": path, "sha256": None, "stat": None}
-        if not S_ISREG(told.st_mode):
-            return {
-                "path": path,
-                "sha256": None,
-                "stat": None,
-            }  # a pipe would hold us up, a device has no end
+        if not S_ISREG(told.st_mode):  # a pipe would hold us up, a device has no end
+            return {"path": path, "sha256": None, "stat": None}
         stat = [told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns]
         if known and known.get("path") == path and known.get("stat") == stat and known.get("sha256"):
             return dict(known)

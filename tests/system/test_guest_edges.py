@@ -195,3 +195,27 @@ def test_what_is_no_file_holds_nobody_up(board: LabHost) -> None:
         assert f"kernel: {path} is no regular file" in told["msg"]
         told = call(board, guests=[guest("linux1", kernel={"src": path, "checksum": "sha256:" + "0" * 64})])
         assert f"{path} is no file that can be read" in told["msg"]
+
+
+def test_pinning_that_xl_forgets_is_told(board: LabHost) -> None:
+    told = call(board, guests=[guest("linux1", cpus="1")], check=True)
+    assert any("cpus has no effect without vcpus" in warning for warning in told["warnings"])
+    told = call(board, guests=[guest("linux1", cpus="1", vcpus=1)], check=True)
+    assert told["warnings"] == []
+
+
+def test_a_bootloader_for_a_virtio_disk_is_refused_before_it_leaves_nodes_behind(board: LabHost) -> None:
+    one = {**guest("linux1", disk(), bootloader="/bin/true"), "kernel": None}
+    told = call(board, guests=[one])
+    assert [finding["code"] for finding in told["findings"]] == ["virtio-rules"]
+    assert "/local/domain/1/backend/virtio_disk" not in board.ls("/")
+
+
+@pytest.mark.parametrize("state", ["running", "absent"])
+def test_two_domains_of_one_name_are_named_and_left_alone(board: LabHost, state: str) -> None:
+    first = call(board, guests=[guest("linux1")])["guests"][0]["domid"]
+    second = board.add_domain("linux1", kind="toolstack")
+    told = call(board, name="linux1", state=state, force_destroy=True)
+    assert told["failed"]
+    assert f"domains {first}, {second} have that name" in told["msg"]
+    assert {one.domid for one in board.hypervisor.domains()} >= {first, second}
