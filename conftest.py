@@ -46,9 +46,13 @@ if "ANSIBLE_TEST_CONTENT_ROOT" not in os.environ:  # ansible-test brings its own
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where everything was installed on purpose (make test), a test that skips itself has failed."""
+    """Where everything was installed on purpose (make test), a test that skips itself has failed.
+
+    Only what no installation could change may be missing, and says so in these words.
+    """
     report = yield
-    if report.skipped and os.environ.get("XEN_VIRTIO_NO_SKIPS"):
+    given = "a fact of this machine:" in str(report.longrepr)
+    if report.skipped and not given and os.environ.get("XEN_VIRTIO_NO_SKIPS"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, and here nothing may be: {report.longrepr}"
     return report

@@ -6,14 +6,11 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import subprocess
-import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_runs import old_python
 from guests import BOUND, domid_of, until
 from lab import LabHost
 from role_runs import Fleet, changed, told
@@ -81,18 +78,6 @@ def test_one_bad_host_does_not_keep_the_others(lab_factory: Any, tmp_path: Path)
     assert "b02" in told(done)
     assert "xenstore cannot be used" in told(done)
     assert running(good) == [True, True]
-
-
-def old_python() -> str:
-    """Python 3.9, the oldest that boards have; where this machine has none, our own, and a word about it."""
-    found = shutil.which("python3.9")
-    if (
-        found is not None
-        and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0
-    ):
-        return found
-    warnings.warn("no python3.9 on PATH: the board of this test has our own", stacklevel=2)
-    return sys.executable
 
 
 @pytest.fixture

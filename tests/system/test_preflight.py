@@ -73,7 +73,8 @@ def test_a_file_by_two_names_in_two_guests(lab_any: LabHost, domu: int, tmp_path
 
 
 @pytest.mark.skipif(
-    os.geteuid() != 0 or not Path("/dev/loop-control").exists(), reason="needs root and loop devices"
+    os.geteuid() != 0 or not Path("/dev/loop-control").exists(),
+    reason="a fact of this machine: no root, or no loop devices",
 )
 def test_a_target_that_dom0_has_mounted(lab_any: LabHost, domu: int, tmp_path: Path) -> None:
     image, where = tmp_path / "image", tmp_path / "mounted"

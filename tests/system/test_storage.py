@@ -16,13 +16,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils._storage import Storage
-from ansible_runs import run_ansible, run_module
+from ansible_runs import old_python, run_ansible, run_module
 
 MEBIBYTE = 1 << 20
-#: Of pyenv first: its shims on the path fail where a version is not active.
-PYTHON_39 = next(
-    (str(path) for path in Path.home().glob(".pyenv/versions/3.9.*/bin/python3.9")), shutil.which("python3.9")
-)
 
 
 def run(*command: object) -> str:
@@ -36,7 +32,7 @@ def _loops() -> bool:
     return os.geteuid() == 0 and Path("/dev/loop-control").exists() and shutil.which("losetup") is not None
 
 
-needs_loops = pytest.mark.skipif(not _loops(), reason="needs root and loop devices")
+needs_loops = pytest.mark.skipif(not _loops(), reason="a fact of this machine: no root, or no loop devices")
 
 Loop = Callable[..., str]
 
@@ -179,7 +175,7 @@ def test_swap(tmp_path: Path, cleaning: ExitStack, loop: Loop, kind: str) -> Non
     try:
         run("swapon", target)
     except subprocess.CalledProcessError as error:
-        pytest.skip(f"no swap here: {error.stderr}")
+        pytest.skip(f"a fact of this machine: no swap: {error.stderr}")
     cleaning.callback(run, "swapoff", target)
     assert uses(path) == [("swap", target, target)]
     assert uses(target) == [("swap", target, target)]
@@ -238,11 +234,10 @@ def test_mounted_where_we_do_not_see_it(tmp_path: Path, loop: Loop) -> None:
 
 
 @pytest.mark.parametrize("flags", [(), ("--check", "--diff")])
-@pytest.mark.skipif(PYTHON_39 is None, reason="needs Python 3.9")
 def test_the_module_on_the_oldest_python(tmp_path: Path, flags: tuple[str, ...]) -> None:
     path = image(tmp_path / "image", 4096)
     listed = [str(path), "/nonexistent", str(path)]
-    done = run_module(tmp_path, str(PYTHON_39), "xen.virtio.storage_info", {"targets": listed}, *flags)
+    done = run_module(tmp_path, old_python(), "xen.virtio.storage_info", {"targets": listed}, *flags)
     assert not done["failed"], done["stdout"]
     assert not done["changed"]
     facts: dict[str, Any] = done["targets"]
