@@ -38,10 +38,10 @@ esac
 packages="xen-utils-4.17 xen-utils-common xenstore-utils libxen-dev gcc libc6-dev"
 # Another Xen release's daemons and toolstack come out of a Debian root that the lab unpacks; device trees and
 # units are held against the programs that read them.
-[ "$purpose" = demo ] || packages="$packages mmdebstrap device-tree-compiler systemd util-linux"
+[ "$purpose" = demo ] || packages="$packages mmdebstrap device-tree-compiler systemd util-linux mount e2fsprogs"
 # Xen for Arm in an emulator, with a dom0 whose packages are set up here.
 [ "$purpose" != e2e ] ||
-    packages="$packages qemu-system-arm qemu-user-static arch-test e2fsprogs cpio openssh-client"
+    packages="$packages qemu-system-arm qemu-user-static arch-test cpio openssh-client"
 
 able='import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))'
 find_python() {
