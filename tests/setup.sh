@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Prepare this checkout: Debian packages, .venv, and the link under which Ansible finds the collection.
-# Usage: sh tests/setup.sh demo|test|sanity|e2e
+# Usage: sh tests/setup.sh demo|test|docs|sanity|molecule|e2e
 #
 # Plain sh, because a fresh machine may not even have Python. Does only what is missing; quick when nothing is.
 # Whatever cannot be had is said in one sentence on standard error, and the exit status is 1.
@@ -23,11 +23,13 @@ die() {
 
 # Each purpose needs what those before it need, too.
 case $purpose in
-demo) enough="demo test sanity" requirements=tests/requirements-demo.txt ;;
-test) enough="test sanity" requirements=tests/requirements.txt ;;
+demo) enough="demo test sanity molecule" requirements=tests/requirements-demo.txt ;;
+test) enough="test sanity molecule" requirements=tests/requirements.txt ;;
+docs) enough="docs sanity" requirements=tests/requirements-docs.txt ;;
 sanity) enough="sanity" requirements=tests/requirements-sanity.txt ;;
-e2e) enough="test sanity e2e" requirements=tests/requirements.txt ;;
-*) die "usage: sh tests/setup.sh demo|test|sanity|e2e" ;;
+molecule) enough="molecule" requirements=tests/requirements-molecule.txt ;;
+e2e) enough="test sanity molecule e2e" requirements=tests/requirements.txt ;;
+*) die "usage: sh tests/setup.sh demo|test|docs|sanity|molecule|e2e" ;;
 esac
 
 [ -w . ] || die "make $purpose writes to .venv and .cache of this checkout, and $root is not yours to write to."
@@ -39,9 +41,15 @@ packages="xen-utils-4.17 xen-utils-common xenstore-utils libxen-dev gcc libc6-de
 # Another Xen release's daemons and toolstack come out of a Debian root that the lab unpacks; device trees and
 # units are held against the programs that read them.
 [ "$purpose" = demo ] || packages="$packages mmdebstrap device-tree-compiler systemd util-linux mount e2fsprogs"
+# Machines of the lab, and SSH to them.
+[ "$purpose" = demo ] || packages="$packages systemd-container iproute2 openssh-client make git"
+# The page of an audit is looked at in a real browser, which draws text only with a font.
+[ "$purpose" = demo ] || packages="$packages chromium fonts-dejavu-core"
 # Xen for Arm in an emulator, with a dom0 whose packages are set up here.
 [ "$purpose" != e2e ] ||
     packages="$packages qemu-system-arm qemu-user-static arch-test cpio openssh-client"
+# The pages of the documentation are written by Python alone.
+[ "$purpose" != docs ] || packages=""
 
 able='import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))'
 find_python() {
@@ -115,7 +123,9 @@ if ! ready; then
         die "$python could not make a virtual environment in .venv."
     "$venv/bin/python" -m pip install -qq --no-input --disable-pip-version-check -r "$requirements" </dev/null ||
         die "pip could not install what $requirements asks for; its own words are above."
-    rm -f "$venv"/.ready-*
+    for old in "$venv"/.ready-*; do
+        case $old in "$venv/.ready-$state-"*) ;; *) rm -f "$old" ;; esac
+    done
     : >"$venv/.ready-$state-$purpose"
 fi
 

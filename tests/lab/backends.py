@@ -67,7 +67,12 @@ class Answerer:
             return
         self._client.write(f"{directory}/state", {b"1": b"2", b"5": b"6"}[state])
         if state == b"5" and backend:
-            self._later(LINGER, lambda: self._remove(directory))
+            self._later(LINGER, lambda: self._remove_closed(directory))
+
+    def _remove_closed(self, directory: str) -> None:
+        """Another disk may have taken its place meanwhile, which the daemon, being faster, does not meet."""
+        if self._client.read(f"{directory}/state") == b"6":
+            self._remove(directory)
 
     def _remove(self, directory: str) -> None:
         self._client.remove(directory)

@@ -21,6 +21,7 @@ from .domains import Domain
 from .errors import LabError
 from .faults import Proxy
 from .host import Answers, Backend, LabHost
+from .machines_cli import add_machine_commands
 from .roots import SUITES
 
 EPILOG = """\
@@ -202,7 +203,13 @@ def behave(args: argparse.Namespace) -> None:
 
 def fault_daemon(args: argparse.Namespace) -> None:
     daemon = running(args.name).xenstored
-    {"kill": daemon.kill, "stop": daemon.stop, "cont": daemon.cont, "restart": daemon.restart}[args.fault]()
+    {
+        "kill": daemon.kill,
+        "stop": daemon.stop,
+        "cont": daemon.cont,
+        "restart": daemon.restart,
+        "live-update": daemon.live_update,
+    }[args.fault]()
 
 
 def fault_proxy(args: argparse.Namespace) -> None:
@@ -273,6 +280,9 @@ def parser() -> argparse.ArgumentParser:
     add_guest_commands(command)
     add_domain_commands(command("domain", None, "the host's domains that xl did not make"))
     add_fault_commands(command("fault", None, "break something"))
+    add_machine_commands(
+        command("machines", None, "real systemd hosts over SSH, and driver domains among them", host=False)
+    )
     return top
 
 
@@ -337,6 +347,7 @@ def add_fault_commands(fault: argparse.ArgumentParser) -> None:
         ("stop", "stop xenstored: it answers nothing"),
         ("cont", "let it go on"),
         ("restart", "start it anew, with an empty store"),
+        ("live-update", "replace it by itself, with its store and connections"),
     ):
         faults.add_parser(name, help=text).set_defaults(run=fault_daemon, fault=name)
 

@@ -49,6 +49,11 @@ class Counting(Fault):
         self._left = after
         self._lock = threading.Lock()
 
+    @property
+    def began(self) -> bool:
+        """Whether a reply fared worse than those that were let pass."""
+        return self._left < 0
+
     def spent(self) -> bool:
         with self._lock:
             self._left -= 1

@@ -28,6 +28,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,13 @@ class Views(threading.Thread):
         done.set()
 
     def run(self) -> None:
-        while True:
-            for key, mask in self._selector.select():
-                key.data(mask)
+        try:
+            while True:
+                for key, mask in self._selector.select():
+                    key.data(mask)
+        except BaseException:  # guests that nobody answers would only seem to hang
+            traceback.print_exc()
+            os._exit(1)
 
 
 class Guest:

@@ -117,7 +117,9 @@ class Holder:
     def stop(self, name: str) -> None:
         child = self.children.pop(name, None)
         if child is not None:
-            self.sweep(namespace=namespace_of(child.pid))
+            inside = namespace_of(child.pid)
+            if inside is not None:  # it lives: one that ended by itself has left nothing to look for
+                self.sweep(namespace=inside)
             child.kill()
             child.wait()
 

@@ -11,25 +11,26 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 import uuid as uuids
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from . import build, domains, faults, guests, namespace, roots, units, wire
 from .errors import LabError, LabUnavailable
+from .finished import finished
+from .held import SOCKET_NAME, Held, Words, python_command
+
+if TYPE_CHECKING:
+    from typing import Self
 
 Kind = Literal["dom0less", "toolstack"]
 Daemon = Literal["c", "o"]
 Backend = Literal["answer", "never", "late", "give-up", "refuse"]
 Answers = Literal["answer", "ignore", "hang", "crash", "vanish"]
-TESTS = Path(__file__).resolve().parents[1]
-SOCKET_NAME = 108  # bytes of sun_path, the NUL included
 ROOM_FOR_NAMES = 48  # for the longest name below a host's folder: /root/run/xenstored/socket.real
 ASIDE = "socket.real"
 GUEST = {"shutdown": "answer", "after": 0.0, "follows": True}
@@ -95,8 +96,16 @@ class Xenstored:
         self._host.ask("stop", name="xenstored")
         self._host.start_xenstored()
 
+    def live_update(self, *, within: int = 20) -> None:
+        """Replaced by its own program started anew: process, store, connections, watches and rings stay.
 
-class LabHost:
+        Raises:
+            LabError: it runs on as it was; so it does where a transaction stays open for ``within`` seconds.
+        """
+        self._host.live_update_xenstored(within)
+
+
+class LabHost(Held):
     """A context manager; ``start`` and ``stop`` do the same by hand.
 
     ``folder`` must be empty or not there; all state lives in it, and it is removed at the end unless
@@ -105,6 +114,14 @@ class LabHost:
     (``["--entry-nb", "2000"]``: another quota of C xenstored).  With ``lifeline=False`` the host outlives its
     owner and is stopped by ``LabHost.attach(folder).stop()``.
     """
+
+    WORDS = Words(
+        start="a lab host starts",
+        none="no lab host",
+        down="the lab host in {folder} does not run",
+        holder="the lab host in {folder}",
+        refused="make a mount namespace",
+    )
 
     def __init__(
         self,
@@ -119,17 +136,13 @@ class LabHost:
     ) -> None:
         if daemon not in {"c", "o"}:
             raise LabError(f"no daemon {daemon!r}: it is 'c' (xenstored) or 'o' (oxenstored)")
-        self.folder = Path(folder).absolute()
+        super().__init__(folder, keep=keep, lifeline=lifeline)
         self.daemon = daemon
         self.release = release
         self.xenstored = Xenstored(self)
         self.hypervisor = domains.Hypervisor(self.folder / "hv")
         self._python = python or sys.executable
         self._daemon_args = list(daemon_args)
-        self._keep = keep
-        self._lifeline = lifeline
-        self._process: subprocess.Popen[bytes] | None = None
-        self._short: Path | None = None
         self._at_boot: list[AtBoot] = []
         self._standing: list[str] = []  # the stand-ins that are on
         self._xen: roots.Xen | None = None
@@ -137,62 +150,30 @@ class LabHost:
 
     # ---- start and stop ----
 
-    def __enter__(self) -> LabHost:
-        return self.start()
-
-    def __exit__(self, *_error: object) -> None:
-        self.stop()
-
-    def start(self) -> LabHost:
+    def start(self) -> Self:
         if self._process is not None:
             raise LabError(f"the lab host in {self.folder} already runs")
         self._find_programs()
-        self.folder = self.folder.resolve()
-        namespace.refuse_below_own(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if any(self.folder.iterdir()):
-            raise LabError(f"a lab host starts in an empty folder: {self.folder} is not")
+        self._take_folder()
         self.hypervisor = domains.Hypervisor(self.folder / "hv")
-        try:
+        with self._whole_or_not():
             self._prepare()
-            self._start_holder()
+            self._holder = self._hold()
             self._write_entrances()
             self._save()
             self.start_xenstored()
-        except BaseException:
-            self.stop()
-            raise
         return self
-
-    def stop(self) -> None:
-        """End everything that belongs to this host.  Stopping twice does nothing."""
-        with contextlib.suppress(LabError, OSError):
-            self.ask("quit")
-            self._wait_for_end()
-        if self._process is not None:
-            if self._process.stdin:
-                self._process.stdin.close()
-            self._process.wait()
-            self._process = None
-        self._end_strangers()
-        if self._short is not None:
-            shutil.rmtree(self._short, ignore_errors=True)
-            self._short = None
-        if self.folder.is_dir() and not self._keep:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
     @classmethod
     def attach(cls, folder: str | os.PathLike[str]) -> LabHost:
         """The host that another process started in ``folder``."""
         path = Path(folder).resolve()
-        try:
-            state = json.loads((path / "state.json").read_text())
-        except (FileNotFoundError, NotADirectoryError):
-            raise LabError(f"no lab host in {path}") from None
+        state = cls._state(path)
         options = {name: state[name] for name in ("daemon", "release", "python", "daemon_args", "keep")}
         host = cls(path, **options)
         host._at_boot = [AtBoot(*item) for item in state["at_boot"]]
         host._standing = state["standing"]
+        host._holder = state["pid"]
         host._short = Path(state["short"]) if state["short"] else None
         host._find_programs()
         return host
@@ -250,14 +231,6 @@ class LabHost:
     def _run(self) -> Path:
         return self.root / "run"
 
-    def _reachable(self, path: Path) -> str:
-        """The path itself, or one through a short link where it is too long for a socket's address."""
-        if len(os.fsencode(path)) < SOCKET_NAME:
-            return str(path)
-        if self._short is None:
-            raise LabError(f"{path} is too long for a socket")
-        return str(self._short / "host" / path.relative_to(self.folder))
-
     # ---- running things inside ----
 
     def run(
@@ -271,41 +244,15 @@ class LabHost:
     ) -> subprocess.CompletedProcess[str]:
         """Any command inside the host, as its root."""
         command = [str(self.folder / "enter"), *(os.fspath(item) for item in argv)]
-        return self._run_process(command, check=check, timeout=timeout, input=input, env=env)
+        done = finished(command, timeout=timeout, input=input, env=env)
+        done.args = command[1:]
+        if check and done.returncode:
+            raise LabError(f"{shlex.join(done.args)} ended with {done.returncode}: {done.stderr.strip()}")
+        return done
 
     def xl(self, *args: str, check: bool = True, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         """The real xl."""
         return self.run(["xl", *args], check=check, timeout=timeout)
-
-    def _run_process(
-        self,
-        command: list[str],
-        *,
-        check: bool,
-        timeout: float,
-        input: str | None,
-        env: dict[str, str] | None,
-    ) -> subprocess.CompletedProcess[str]:
-        # Output goes to files: a daemon left behind by the command may keep its descriptors for ever.
-        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-            done = subprocess.run(
-                command,
-                check=False,
-                timeout=timeout,
-                input=input if input is not None else "",
-                stdout=out,
-                stderr=err,
-                text=True,
-                env={**os.environ, **(env or {})},
-            )
-            out.seek(0)
-            err.seek(0)
-            result = subprocess.CompletedProcess(command[1:], done.returncode, out.read(), err.read())
-        if check and result.returncode:
-            raise LabError(
-                f"{shlex.join(command[1:])} ended with {result.returncode}: {result.stderr.strip()}"
-            )
-        return result
 
     # ---- domains ----
 
@@ -416,11 +363,12 @@ class LabHost:
                 raise LabError(f"the stand-in for guests serves no view of domain {domid}")
             time.sleep(0.005)
 
-    def domain_python(self, domid: int, *, device: bool = False) -> str:
+    def domain_python(self, domid: int, *, device: bool = False, alone: bool = False) -> str:
         """As ``python``, inside the domain: its /dev/xen/xenbus is its view, there is no xenstored socket.
 
         /dev/xen/xenbus is a socket; with ``device`` it is disguised as the character device it is on a
-        real machine: it is opened, and every write carries one message (shim/device.c).
+        real machine: it is opened, and every write carries one message (shim/device.c).  ``alone``: it sees
+        no processes but its own, as in another machine.
         """
         view = self.domain_view(domid)
         name = f"namespace-{domid}"
@@ -430,8 +378,9 @@ class LabHost:
         environment = {}
         if device:
             environment = {"LD_PRELOAD": str(self._built.device), "XEN_LAB_XENBUS": view}
-        script = folder / ("python-device" if device else "python")
-        self._write_entrance(script, self.ask("pids")[name], f"domain {domid}", [self._python], environment)
+        script = folder / f"python{'-device' * device}{'-alone' * alone}"
+        words = [*namespace.ALONE, self._python] if alone else [self._python]
+        self._write_entrance(script, self.ask("pids")[name], f"domain {domid}", words, environment)
         return str(script)
 
     # ---- dom0's access to the store ----
@@ -529,11 +478,10 @@ class LabHost:
         if not on:
             self.ask("stop", name=name)
         elif name not in self.ask("pids"):
-            store = str(self._run / "xenstored" / "socket")
             if name == "guests":
-                self._spawn_module("guests", name, str(self.folder), store)
+                self._spawn_module("guests", name, str(self.folder), self.socket)
             else:
-                self._spawn_module("backends", name, store, str(self.folder / "backends.json"))
+                self._spawn_module("backends", name, self.socket, str(self.folder / "backends.json"))
 
     def mute(self, after: int = 0, **where: Any) -> faults.Proxy:
         """A way to the store whose replies stop after ``after`` messages and never come again."""
@@ -589,8 +537,8 @@ class LabHost:
 
     def processes(self) -> dict[int, str]:
         """Everything that runs inside the host beside the lab's own parts: pid -> command line."""
-        own = {self._holder_pid(), *self.ask("pids").values()}
-        here = os.readlink(f"/proc/{self._holder_pid()}/ns/mnt")
+        own = {self._holder, *self.ask("pids").values()}
+        here = os.readlink(f"/proc/{self._holder}/ns/mnt")
         found = {}
         for entry in os.listdir("/proc"):
             with contextlib.suppress(OSError):
@@ -625,8 +573,7 @@ class LabHost:
     def _prepare(self) -> None:
         self.hypervisor.create()
         if len(os.fsencode(self.folder)) > SOCKET_NAME - ROOM_FOR_NAMES:
-            self._short = Path(tempfile.mkdtemp(prefix="xen-lab-"))
-            (self._short / "host").symlink_to(self.folder)
+            self._shorten()
         (self.folder / "log").mkdir()
         Path(self.kernel).write_bytes(b"a kernel, as far as the lab is concerned\n")
         (self.folder / "backends.json").write_text("[]")
@@ -638,56 +585,30 @@ class LabHost:
         conf = OXENSTORED_CONF.format(hypervisor=self.hypervisor.folder)
         (self.folder / "oxenstored.conf").write_text(conf)
 
-    def _start_holder(self) -> None:
+    def _hold(self) -> int:
         machine = self.folder / "machine"
         wrapper = Path("/usr/lib/xen-common/bin/xen-utils-wrapper")  # what Debian's /usr/sbin/xl is
         script = str(self.root / "usr/local/sbin/xl")
-        config = {
-            "folder": str(self.folder),
-            "control": str(self.folder / "control"),
-            "lifeline": self._lifeline,
-            "remove": not self._keep,
-            "short": str(self._short) if self._short else None,
-            "originals": [
+        ways = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+        return self._start_holder(
+            "holder",
+            ["unshare", *ways, "--mount", "--propagation", "private"],
+            originals=[
                 *((f"/{name}", str(machine / name), True) for name in namespace.OWN),
                 ("/dev", str(machine / "dev"), False),
             ],
-            "binds": [
+            binds=[
                 *((str(self.root / name), f"/{name}") for name in namespace.OWN),
                 *((str(self._run), path) for path in namespace.run_folders()),
                 *([(script, str(wrapper))] if wrapper.exists() else []),
             ],
-        }
-        (self.folder / "holder.json").write_text(json.dumps(config))
-        ways = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-        command = ["unshare", *ways, "--mount", "--propagation", "private", "--"]
-        with open(self.folder / "log" / "holder.log", "wb") as log:
-            self._process = subprocess.Popen(
-                [*command, *python_command("holder", str(self.folder / "holder.json"))],
-                stdin=subprocess.PIPE if self._lifeline else subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
-        assert self._process.stdout is not None
-        with self._process.stdout as told:
-            if not told.readline():
-                reason = (self.folder / "log" / "holder.log").read_text().strip().splitlines() or [
-                    "no message"
-                ]
-                raise LabUnavailable(
-                    f"this machine does not let the lab make a mount namespace: {reason[-1]}"
-                )
-
-    def _holder_pid(self) -> int:
-        pid: int = json.loads((self.folder / "state.json").read_text())["pid"]
-        return pid
+        )
 
     def _write_entrances(self) -> None:
-        assert self._process is not None
+        assert self._holder is not None
         title = f"the lab host in {self.folder}"
-        self._write_entrance(self.folder / "enter", self._process.pid, title, [])
-        self._write_entrance(self.folder / "python", self._process.pid, title, [self._python])
+        self._write_entrance(self.folder / "enter", self._holder, title, [])
+        self._write_entrance(self.folder / "python", self._holder, title, [self._python])
 
     def _write_entrance(
         self, path: Path, pid: int, title: str, program: list[str], environment: dict[str, str] | None = None
@@ -696,22 +617,19 @@ class LabHost:
         namespace.write_script(path, text)
 
     def _save(self) -> None:
-        pid = self._process.pid if self._process is not None else self._holder_pid()
         state = {
-            "namespace": os.readlink(f"/proc/{pid}/ns/mnt"),
+            "namespace": os.readlink(f"/proc/{self._holder}/ns/mnt"),
             "daemon": self.daemon,
             "release": self.release,
             "python": self._python,
             "daemon_args": self._daemon_args,
             "keep": self._keep,
-            "pid": pid,
+            "pid": self._holder,
             "short": str(self._short) if self._short else None,
             "at_boot": self._at_boot,
             "standing": self._standing,
         }
-        fresh = self.folder / "state.json.new"
-        fresh.write_text(json.dumps(state, indent=2) + "\n")
-        fresh.replace(self.folder / "state.json")
+        self._write_state(state)
 
     def start_xenstored(self) -> None:
         """An empty store with dom0's nodes in it; rings of earlier domains are forgotten."""
@@ -721,17 +639,15 @@ class LabHost:
             if name.startswith(("view-", "namespace-", "backends", "guests")):
                 self.ask("stop", name=name)
         self.hypervisor.forget_rings()
-        program = "xenstored" if self.daemon == "c" else "oxenstored"
-        environment, argv = self.xen.command(self.xen.programs / program, self._built.xenstored)
-        if self.daemon == "c":
-            argv += ["--no-fork"]
-        else:
-            argv += ["--no-fork", "--config-file", str(self.folder / "oxenstored.conf")]
+        environment, argv = self._store_program()
+        argv += ["--no-fork"]
+        if self.daemon == "o":
+            argv += ["--config-file", str(self.folder / "oxenstored.conf")]
         self.ask(
             "spawn",
             name="xenstored",
             argv=[*argv, *self._daemon_args],
-            env={**environment, "XEN_LAB_HV": str(self.hypervisor.folder)},
+            env=environment,
             log=str(self.folder / "log" / "xenstored.log"),
             ready=False,
         )
@@ -743,6 +659,35 @@ class LabHost:
         self.run(["xen-init-dom0"])
         for name in self._standing:
             self._stand_in(name, True)
+
+    def _store_program(self) -> tuple[dict[str, str], list[str]]:
+        """Environment and argv (without arguments) of the store daemon."""
+        program = "xenstored" if self.daemon == "c" else "oxenstored"
+        environment, argv = self.xen.command(self.xen.programs / program, self._built.xenstored)
+        return {**environment, "XEN_LAB_HV": str(self.hypervisor.folder)}, argv
+
+    def live_update_xenstored(self, within: int) -> None:
+        """The daemon runs a script in its place, which starts it under the shim again.
+
+        oxenstored says that all is well before it does so, and asks the program for --help at first.
+        """
+        script, mark = self.folder / "xenstored", self.folder / "xenstored.old"
+        settings, argv = self._store_program()
+        run = shlex.join(["env", *(f"{name}={value}" for name, value in settings.items()), *argv])
+        gone = f'case " $* " in *" --help "*) ;; *) rm -f {shlex.quote(str(mark))} ;; esac'
+        namespace.write_script(script, f'{gone}\nexec {run} "$@"\n')
+        mark.touch()
+        command = ["xenstore-control", "live-update", "-t", f"{within}", str(script)]
+        done = self.run(command, check=False, timeout=within + START_TIMEOUT)
+        deadline = time.monotonic() + within + START_TIMEOUT
+        while not done.returncode and mark.exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if mark.exists():
+            raise LabError(f"xenstored was not updated: {(done.stdout + done.stderr).strip()}")
+        try:
+            wire.wait_for_store(self.real_socket, START_TIMEOUT, lambda: self.xenstored.pid is not None)
+        except TimeoutError as error:
+            raise LabError(f"xenstored did not survive a live update: {error}") from None
 
     def _wait_for_ring(self, domid: int) -> None:
         """xenstored maps a domain's ring when it is introduced, which xl does late in a create."""
@@ -781,25 +726,6 @@ class LabHost:
         log = str(self.folder / "log" / f"{name}.log")
         self.ask("spawn", name=name, argv=argv, env={}, log=log, ready=True)
 
-    def ask(self, operation: str, **arguments: Any) -> Any:
-        """One request to the holder."""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(60)
-            try:
-                connection.connect(self._reachable(self.folder / "control"))
-            except OSError:
-                raise LabError(f"the lab host in {self.folder} does not run") from None
-            with connection.makefile("rw", encoding="utf-8") as stream:
-                stream.write(json.dumps({"do": operation, "with": arguments}) + "\n")
-                stream.flush()
-                line = stream.readline()
-        if not line:
-            raise LabError(f"the lab host in {self.folder} ended while it was asked to {operation}")
-        reply = json.loads(line)
-        if "error" in reply:
-            raise LabError(reply["error"])
-        return reply["ok"]
-
     def _end_strangers(self) -> None:
         """Whatever is still inside: only where the holder itself was killed and could not do it."""
         try:
@@ -810,19 +736,3 @@ class LabHost:
             with contextlib.suppress(OSError):
                 if entry.isdigit() and os.readlink(f"/proc/{entry}/ns/mnt") == here:
                     os.kill(int(entry), signal.SIGKILL)
-
-    def _wait_for_end(self) -> None:
-        """A host that another process started has no child of ours to wait for."""
-        if self._process is not None:
-            return
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            pid = self._holder_pid()
-            deadline = time.monotonic() + START_TIMEOUT
-            while os.path.exists(f"/proc/{pid}/ns") and self.folder.exists() and time.monotonic() < deadline:
-                time.sleep(0.005)
-
-
-def python_command(module: str, *args: str) -> list[str]:
-    """Run one of the lab's own modules as a program, whatever is on the caller's Python path."""
-    start = f"import sys; sys.path.insert(0, {str(TESTS)!r}); from lab.{module} import main; main()"
-    return [sys.executable, "-I", "-S", "-c", start, *args]

@@ -25,6 +25,9 @@ Own = dict[str, Union["Own", str]]  # name -> what becomes of that entry of the 
 EMPTY = "empty"  # an empty folder
 COPY = "copy"  # a copy of the files, links to the folders
 
+#: Starts a program that sees no processes but its own.
+ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
+
 OWN: dict[str, Own] = {
     "etc": {"systemd": {"system": EMPTY}, "xen": COPY},
     "var/lib": {"xen": EMPTY},

@@ -9,6 +9,9 @@ Between clients and ring this process does what Linux's /dev/xen/xenbus driver
 transactions; a message larger than a page is refused; a transaction id that is not the client's is
 answered ENOENT without asking xenstored; a client that goes away loses its watches, and its open
 transactions are aborted.  Where the driver's write() would fail, the socket answers with that error.
+The driver has one buffer for each client, out of which a request goes onto the ring later (xenbus_xs.c):
+one that is written before the answer to the last takes that one's place there.  A client that says it is
+behind the disguise of a device (shim/device.c) gets EINVAL for it, which is what mostly comes of it, every time.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ PAGE = 4096
 MESSAGE_MAX = wire.PAYLOAD_MAX  # the driver's buffer: header included
 U32 = struct.Struct("=I")
 MASK = 0xFFFFFFFF
+HELLO = 0xFFFF  # of shim/device.c
 
 
 class Ring:
@@ -111,6 +115,8 @@ class Client:
         self.outgoing = bytearray()
         self.watches: dict[bytes, tuple[bytes, bytes]] = {}  # our token -> (path, the client's token)
         self.transactions: set[int] = set()
+        self.device = False  # it is behind the disguise of a device
+        self.asked = False  # a request is under way
         self.skip = 0  # bytes still to come of a refused message
         self.gone = False
 
@@ -139,6 +145,7 @@ class View:
         self.answers = bytearray()
         self.next_request = 0
         self.next_token = 0
+        self.ended = False
         self.listener = listener = socket.socket(socket.AF_UNIX)
         os.chdir(os.path.dirname(path))
         fresh = os.path.basename(path)
@@ -151,7 +158,8 @@ class View:
         self.woken(0)
 
     def end(self) -> None:
-        """The domain is gone: so is its device."""
+        """The domain is gone: so is its device. What a selector found for it a moment ago is of no account now."""
+        self.ended = True
         for thing in (self.listener, self.ring.wakeup):
             self.selector.unregister(thing)
         for client in self.clients:
@@ -168,6 +176,8 @@ class View:
                 handler(mask)
 
     def accept(self, listener: socket.socket) -> None:
+        if self.ended:
+            return
         connection, _unused = listener.accept()
         connection.setblocking(False)
         client = Client(connection)
@@ -177,6 +187,8 @@ class View:
     # -- from the ring --
 
     def woken(self, _mask: int) -> None:
+        if self.ended:
+            return
         with contextlib.suppress(BlockingIOError):
             os.read(self.ring.wakeup, 65536)
         while data := self.ring.pull():
@@ -197,6 +209,7 @@ class View:
 
     def on_answer(self, pending: Pending, kind: int, payload: bytes) -> None:
         client, failed = pending.client, kind == wire.ERROR
+        client.asked = False
         if pending.kind == wire.TRANSACTION_START and not failed:
             started = int(payload.rstrip(b"\0"))
             if client.gone:
@@ -252,7 +265,11 @@ class View:
             self.on_request(client, kind, request, tx, payload)
 
     def on_request(self, client: Client, kind: int, request: int, tx: int, payload: bytes) -> None:
-        if kind in {wire.WATCH, wire.UNWATCH}:
+        if kind == HELLO:
+            client.device = True
+        elif client.device and client.asked:
+            self.refuse(client, request, tx, "EINVAL")
+        elif kind in {wire.WATCH, wire.UNWATCH}:
             self.on_watch(client, kind, request, tx, payload)
         elif kind == wire.TRANSACTION_START:
             self.forward(client, kind, request, 0, payload)
@@ -292,6 +309,7 @@ class View:
     ) -> None:
         self.next_request = (self.next_request + 1) & MASK
         if client is not None:
+            client.asked = True
             self.pending[self.next_request] = Pending(client, request, tx, kind, token)
         self.ring.unsent += wire.pack(kind, self.next_request, tx, payload)
         self.ring.push()

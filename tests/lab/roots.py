@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,33 +116,45 @@ def missing_packages(xen: Xen) -> list[str]:
 
 def make_root(release: str) -> Xen:
     """Unpack the packages of ``release`` from the machine's own Debian mirror (some 130 MB, 10 s)."""
+    utils = f"xen-utils-{release} xenstore-utils libxen-dev"
     if not shutil.which("mmdebstrap"):
-        utils = f"xen-utils-{release} xenstore-utils libxen-dev"
         raise LabUnavailable(
             f"Xen {release} needs Debian packages not installed here: {utils}, or mmdebstrap"
         )
-    cache = writable_cache()
     suite = SUITES[release]
+    return Xen(
+        release,
+        unpack(f"root-{suite}", suite, [f"xen-utils-{release}", "xen-utils-common", *utils.split()[1:]]),
+    )
+
+
+def unpack(name: str, suite: str, packages: Sequence[str]) -> Path:
+    """Packages of another Debian release and what they depend on, in a folder of the cache: unpacked, not set up.
+
+    Raises:
+        LabUnavailable: Debian's mirror does not have them, or mmdebstrap or the network is missing.
+    """
+    cache = writable_cache()
+    if (cache / name).exists():
+        return cache / name
+    if not shutil.which("mmdebstrap"):
+        raise LabUnavailable(f"packages of Debian {suite} are unpacked by mmdebstrap, which is not installed")
     with tempfile.TemporaryDirectory(prefix="root-", dir=cache) as work:
         fresh = Path(work) / "root"
-        packages = f"--include=xen-utils-{release},xen-utils-common,xenstore-utils,libxen-dev"
-        command = ["mmdebstrap", "--quiet", "--variant=extract", packages, suite, str(fresh)]
-        done = subprocess.run(
-            [*command, f"deb {debian_mirror()} {suite} main"], capture_output=True, text=True, check=False
-        )
+        command = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={','.join(packages)}", suite]
+        source = f"deb {debian_mirror()} {suite} main"
+        done = subprocess.run([*command, str(fresh), source], capture_output=True, text=True, check=False)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise LabUnavailable(
-                f"mmdebstrap could not make a Debian {suite} root for Xen {release}: {reason}"
-            )
+            raise LabUnavailable(f"mmdebstrap could not unpack {packages[0]} of Debian {suite}: {reason}")
         os.chmod(fresh, 0o755)
         shutil.rmtree(fresh / "dev", ignore_errors=True)
         try:
-            fresh.rename(cache / f"root-{suite}")
+            fresh.rename(cache / name)
         except OSError:  # another process was faster
-            if not (cache / f"root-{suite}").exists():
+            if not (cache / name).exists():
                 raise
-    return Xen(release, cache / f"root-{suite}")
+    return cache / name
 
 
 def debian_mirror() -> str:

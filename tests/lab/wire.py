@@ -68,9 +68,16 @@ class Client:
 
     def __init__(self, path: str, *, timeout: float = 20.0) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(timeout)
         try:
+            # A blocking connect with a limit in the kernel: xenstored's backlog is 1, and Python's own limit makes
+            # the connect a non-blocking one, which a full backlog refuses at once.
+            seconds, rest = divmod(max(timeout, 0.001), 1)
+            limit = struct.pack("ll", int(seconds), int(rest * 1_000_000))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             self._socket.connect(path)
+        except BlockingIOError:
+            self._socket.close()
+            raise TimeoutError(f"nobody accepts connections on {path}") from None
         except OSError:
             self._socket.close()
             raise

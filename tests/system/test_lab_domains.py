@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import uuid as uuids
 from collections.abc import Callable
 
 import pytest
+from ansible_runs import COLLECTIONS
 from lab import LabError, LabHost, domains, wire
 
 LabFactory = Callable[..., LabHost]
@@ -296,6 +298,10 @@ print(answer())
 print(attempt(bytes(5000)), attempt(struct.pack("=IIII", 11, 3, 0, 4081)), attempt(b""))
 os.writev(fd, [read[:16], read[16:]])
 print(answer())
+print("stop it", flush=True); input()
+os.write(fd, read); os.write(fd, message(2, b"domid\\0", 2))  # there is one buffer, and no answer yet
+print(answer(), flush=True); input()
+print(answer())
 os.set_blocking(fd, False)
 try:
     os.read(fd, 16)
@@ -306,10 +312,47 @@ except BlockingIOError:
 
 def test_device_disguise_has_the_drivers_write_boundaries(lab: LabHost) -> None:
     python = lab.domain_python(lab.add_domain(), device=True)
-    done = subprocess.run([python, "-c", DEVICE], capture_output=True, text=True, check=False)
-    name = "(1, b'dom0less-1')"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([python, "-c", DEVICE], stdin=pipe, stdout=pipe, stderr=pipe, text=True) as script:
+        assert script.stdin and script.stdout and script.stderr
+        told = list(itertools.takewhile(lambda line: line != "stop it\n", script.stdout))
+        lab.xenstored.stop()
+        print(file=script.stdin, flush=True)
+        told.append(script.stdout.readline())
+        lab.xenstored.cont()
+        print(file=script.stdin, flush=True)
+        told.extend(script.stdout)
+        assert script.stderr.read() == ""
+    name = "(1, b'dom0less-1')\n"
+    expected = [name, name, name, "EINVAL E2BIG 0\n", name, "(2, b'EINVAL\\x00')\n", name, "empty\n"]
+    assert told == expected
+
+
+DEVICE_SESSION = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from ansible_collections.xen.virtio.plugins.module_utils import _store as s
+with s.Store(timeout=20) as store:
+    print(store.path)
+    top = "/local/domain/1/data"
+    with_values = {f"{top}/{number}": str(number).encode() for number in range(200)}
+    store.call([s.write(path, value) for path, value in with_values.items()])
+    tree = store.read_trees([top], perms=True)
+    print(len(tree), all(tree[path].value == value for path, value in with_values.items()))
+    store.watch(top, "t")
+    print(store.wait_event(10))
+    store.transaction(lambda tx: tx.submit([s.rm(path) for path in with_values]))
+    print(store.list(top))
+"""
+
+
+def test_the_session_sends_one_request_after_the_other_to_a_device(lab: LabHost) -> None:
+    python = lab.domain_python(lab.add_domain(kind="toolstack"), device=True)
+    command = [python, "-c", DEVICE_SESSION, str(COLLECTIONS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=BOUND)
     assert done.stderr == ""
-    assert done.stdout.splitlines() == [name, name, name, "EINVAL E2BIG 0", name, "empty"]
+    told = ["/dev/xen/xenbus", "201 True", "('/local/domain/1/data', 't')", "[]"]
+    assert done.stdout.splitlines() == told
 
 
 def test_a_domain_has_files_of_its_own(lab: LabHost) -> None:

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 
 import pytest
-from lab import LabHost, wire
+from guests import until
+from lab import LabError, LabHost, wire
 
 BOUND = 30.0
 
@@ -44,6 +45,43 @@ def test_stopped_xenstored_answers_nothing_until_it_goes_on(lab_any: LabHost) ->
             client.read("/local/domain/0/name")
         lab_any.xenstored.cont()
         assert client.receive()[3] == b"Domain-0"
+
+
+@pytest.mark.parametrize("release", ["4.17", "4.20"])
+@pytest.mark.parametrize("daemon", ["c", "o"])
+def test_a_live_update_keeps_all_there_is(
+    lab_factory: Callable[..., LabHost], daemon: str, release: str
+) -> None:
+    lab = lab_factory(daemon=daemon, release=release)
+    pid, domid = lab.xenstored.pid, lab.add_domain(kind="toolstack")
+    with lab.store() as dom0, wire.Client(lab.domain_view(domid)) as guest:
+        for client, path in ((dom0, "/tool/x"), (guest, "data/x")):
+            client.write(path, "1")
+            client.watch(path, "token")
+            assert client.event(BOUND) == (path, "token")
+        for _again in range(2):  # the second one of a daemon that was started by the first
+            lab.xenstored.live_update()
+            assert lab.xenstored.pid == pid
+            assert (dom0.read("/tool/x"), guest.read("data/x")) == (b"1", b"1")
+            other = lab.add_domain()
+            with wire.Client(lab.domain_view(other)) as fresh:
+                assert fresh.read("domid") == f"{other}".encode()
+        for client, path in ((dom0, "/tool/x"), (guest, "data/x")):
+            client.write(path, "2")
+            assert client.event(BOUND) == (path, "token")
+        lab.kill_domain(domid)  # it is told so by the hypervisor, as before
+        assert until(lambda: lab.read(f"/local/domain/{domid}/data/x") is None)
+
+
+def test_a_live_update_does_not_happen_while_a_transaction_is_open(lab: LabHost) -> None:
+    with lab.store() as client:
+        tx = client.start()
+        client.write("/tool/x", "1", tx)
+        with pytest.raises(LabError, match="not updated: Starting live update failed:"):
+            lab.xenstored.live_update(within=1)
+        client.end(tx)
+        lab.xenstored.live_update(within=1)
+        assert client.read("/tool/x") == b"1"
 
 
 @pytest.mark.parametrize("after", [0, 1, 5])

@@ -11,21 +11,14 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
+from boards import BOARDS
 from guests import create, domid_of, state_letters, until, virtio_disk, write_config, xls_daemons
 from lab import LabError, LabHost, wire
 
 LabFactory = Callable[..., LabHost]
-TRIXIE = pytest.mark.trixie
 
 
-@pytest.fixture(
-    params=[
-        ("4.17", "c"),
-        ("4.17", "o"),
-        pytest.param(("4.20", "c"), marks=TRIXIE),
-    ],
-    ids="-".join,
-)
+@pytest.fixture(params=BOARDS, ids="-".join)
 def board(request: pytest.FixtureRequest, lab_factory: LabFactory) -> LabHost:
     """A host with a driver domain DomD (1), backends that answer and guests that do."""
     release, daemon = request.param

@@ -13,23 +13,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from guests import BOUND, until
 from lab import LabError, LabHost, LabUnavailable, build, roots
 
 TESTS = Path(__file__).resolve().parents[1]
 LabFactory = Callable[..., LabHost]
-BOUND = 30.0  # seconds: generous, only to end a test that would hang
-
-
-def until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + BOUND
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return condition()
 
 
 def processes_naming(folder: Path) -> list[int]:
@@ -151,6 +143,8 @@ def test_a_folder_with_a_long_name(tmp_path: Path) -> None:
         assert len(host.socket) < 108
         assert len(host.domain_view(domid)) < 108
         assert host.read("/local/domain/0/name") == b"Domain-0"
+        host.answer_backends()
+        host.guest_answers()
         short = Path(host.socket).parents[4]
     assert not short.exists()
 

@@ -10,19 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from boards import BOARDS
 from lab import LabHost, wire
 
 LabFactory = Callable[..., LabHost]
-TRIXIE = pytest.mark.trixie
 
 
 @pytest.fixture(
-    params=[
-        ("4.17", "c"),
-        ("4.17", "o"),
-        pytest.param(("4.20", "c"), marks=TRIXIE),
-        pytest.param(("4.20", "o"), marks=TRIXIE),
-    ],
+    params=[*BOARDS, pytest.param(("4.20", "o"), marks=pytest.mark.trixie)],
     ids="-".join,
 )
 def board(request: pytest.FixtureRequest, lab_factory: LabFactory) -> LabHost:

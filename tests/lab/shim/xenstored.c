@@ -117,9 +117,10 @@ xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger, unsigned int 
 {
     char path[LAB_PATH];
 
-    (void)logger, (void)flags;
+    (void)logger;
+    /* a live update hands the descriptor on */
     if (events < 0)
-        events = open(lab_path(path, "evtchn"), O_RDWR | O_NONBLOCK | O_CLOEXEC);
+        events = open(lab_path(path, "evtchn"), O_RDWR | O_NONBLOCK | (flags & XENEVTCHN_NO_CLOEXEC ? 0 : O_CLOEXEC));
     return events < 0 ? NULL : (xenevtchn_handle *)&events;
 }
 
