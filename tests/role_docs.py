@@ -48,11 +48,12 @@ def readme(role: Path) -> str:
     own = {name: option for name, option in spec["options"].items() if name not in shared}
     parts = [HEAD, f"# Role `xen.virtio.{role.name}`", _paragraph(f"{spec['short_description']}.")]
     parts += [_paragraph(_plain(text)) for text in _texts(spec)]
-    parts += [
-        "## Inventory",
-        "Shared by the roles of this collection, and without a default of this role's.",
-        _list(shared, {}),
-    ]
+    if shared:
+        parts += [
+            "## Inventory",
+            "Shared by the roles of this collection, and without a default of this role's.",
+            _list(shared, {}),
+        ]
     parts += ["## Variables of this role", _list(own, defaults)]
     parts += ["## Tags", _paragraph(", ".join(f"`{tag}`" for tag in _tags(role)) + ".")]
     parts.append(

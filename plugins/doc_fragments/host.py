@@ -1,13 +1,13 @@
 # Copyright (c) xen.virtio contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The options that say where a host keeps what is Xen's."""
+"""The options that say what a host is and where it keeps things."""
 
 from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """``xen.virtio.host`` for libxl's records; ``xen.virtio.host.xl``, ``….config`` and ``….state`` beside it."""
+    """``xen.virtio.host`` for libxl's records; beside it ``….release``, ``….xl``, ``….config``, and so on."""
 
     DOCUMENTATION = r"""
 options:
@@ -15,6 +15,16 @@ options:
     description: Where libxl keeps its records of domains, by which one that xl made is told from others.
     type: path
     default: /var/lib/xen
+"""
+
+    RELEASE = r"""
+options:
+  xen:
+    description:
+      - The host's Xen release, such as V("4.20"), quoted, or V(v6) for a toolstack that carries the patch series' sixth
+        version.
+      - Asked of the host where left out.
+    type: raw
 """
 
     XL = r"""
@@ -42,4 +52,16 @@ options:
       - Where M(xen.virtio.guest) keeps what a guest was made from, and the kernels and other files that it copied.
     type: path
     default: /var/lib/xen-virtio
+"""
+
+    BOOT = r"""
+options:
+  lib_dir:
+    description: Where the code that runs at boot is kept on the host.
+    type: path
+    default: /usr/local/lib/xen-virtio
+  unit_dir:
+    description: Where the systemd units that run it are put.
+    type: path
+    default: /etc/systemd/system
 """

@@ -14,7 +14,7 @@ import re
 import zipfile
 
 #: A module of ours that another one takes in, at once or when it needs it.
-_IMPORT = re.compile(r"(?m)^ *from \.(_[a-z_]+) import|^from \. import (_[a-z_]+)")
+_IMPORT = re.compile(r"(?m)^ *from \.(_[a-z_]+) import|^from \. import ([_a-z, ]+)$")
 
 
 class ArchiveError(RuntimeError):
@@ -46,6 +46,18 @@ def archive_bytes(first: str) -> bytes:
     return held.getvalue()
 
 
+def source_bytes(name: str) -> bytes:
+    """One module of ours as the file that it is.
+
+    Args:
+        name: the module, such as ``_view``.
+
+    Raises:
+        ArchiveError: its source cannot be read.
+    """
+    return _source(f"{(__package__ or '')}.{name}").encode()
+
+
 def _closure(package: str, first: str) -> dict[str, str]:
     sources: dict[str, str] = {}
     wanted_names = [first]
@@ -54,7 +66,8 @@ def _closure(package: str, first: str) -> dict[str, str]:
         if name in sources:
             continue
         sources[name] = _source(f"{package}.{name}")
-        wanted_names += [found[0] or found[1] for found in _IMPORT.findall(sources[name])]
+        for one, several in _IMPORT.findall(sources[name]):
+            wanted_names += [one] if one else [named.split()[0] for named in several.split(",")]
     return sources
 
 

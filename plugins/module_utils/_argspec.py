@@ -1,7 +1,7 @@
 # Copyright (c) xen.virtio contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The options of the doc fragments ``xen.virtio.store`` and ``xen.virtio.host``, and the session they name."""
+"""The options that modules share, each in a doc fragment of ours, and the session they name."""
 
 from __future__ import annotations
 
@@ -27,12 +27,39 @@ _HOST: dict[str, dict[str, Any]] = {
     "xl_path": {"type": "str", "default": "xl"},
     "config_dir": {"type": "path", "default": "/etc/xen"},
     "state_dir": {"type": "path", "default": "/var/lib/xen-virtio"},
+    "lib_dir": {"type": "path", "default": "/usr/local/lib/xen-virtio"},
+    "unit_dir": {"type": "path", "default": "/etc/systemd/system"},
+    "xen": {"type": "raw"},
 }
 
 
 def host_argument_spec(*names: str) -> dict[str, Any]:
-    """Those of the options that say where a host keeps what is Xen's; a new dict each time."""
+    """Those of the options that say what a host is and where it keeps things; a new dict each time."""
     return {name: dict(_HOST[name]) for name in names}
+
+
+def accept_argument_spec() -> dict[str, Any]:
+    """The option that names findings which are known and wanted; a new dict each time."""
+    acceptance = {
+        "code": {"type": "str", "required": True},
+        "domain": {"type": "str"},
+        "vdev": {"type": "str"},
+        "reason": {"type": "str", "required": True},
+    }
+    return {"accept": {"type": "list", "elements": "dict", "default": [], "options": acceptance}}
+
+
+def domains_argument_spec() -> dict[str, Any]:
+    """The options that say whose disks to read, and how; a new dict each time."""
+    return {
+        "domains": {"type": "list", "elements": "raw", "aliases": ["domain"]},
+        "settle": {"type": "float", "default": 0},
+    }
+
+
+def wanted_domains(params: Mapping[str, Any]) -> list[str] | None:
+    """The domains that a task asks for, None for all of them."""
+    return None if params["domains"] is None else [str(domain) for domain in params["domains"]]
 
 
 def open_store(params: Mapping[str, Any]) -> Store:

@@ -149,6 +149,10 @@ class Channel:
     def is_open(self) -> bool:
         return self._fd >= 0
 
+    def fileno(self) -> int:
+        """The open descriptor, for poll; -1 once the connection has ended."""
+        return self._fd
+
     def close(self, why: str = "it was closed") -> None:
         """End the connection; ``why`` is what later calls are told."""
         if self._fd < 0:
@@ -229,18 +233,11 @@ class Channel:
         self._rid = rid
         try:
             if self._device:
-                # drivers/xen/xenbus/xenbus_dev_frontend.c: what follows a message in the same write is dropped
-                self._write_all(batch, messages)
+                self._send_in_turn(batch, messages)
             else:
                 self._send_together(batch, b"".join(messages))
             self._step()
-            deadline = time.monotonic() + self.timeout
-            while batch.left:
-                self._receive(batch)
-                if self._understand(batch):
-                    deadline = time.monotonic() + self.timeout
-                elif time.monotonic() > deadline:  # bytes or events came, an answer did not
-                    raise self._late(batch.waiting())
+            self._await(batch, 0)
         except StoreError:
             raise
         except OSError as error:
@@ -262,6 +259,28 @@ class Channel:
             self._trouble = trouble
             self._steps = iter(())
         return True
+
+    def _await(self, batch: _Batch, left: int) -> None:
+        """Take in answers until only so many are due."""
+        deadline = time.monotonic() + self.timeout
+        while batch.left > left:
+            self._receive(batch)
+            if self._understand(batch):
+                deadline = time.monotonic() + self.timeout
+            elif time.monotonic() > deadline:  # bytes or events came, an answer did not
+                raise self._late(batch.waiting())
+
+    def _send_in_turn(self, batch: _Batch, messages: Sequence[bytes]) -> None:
+        """To the device: each message in a write of its own, and after the answer to the one before.
+
+        drivers/xen/xenbus/xenbus_dev_frontend.c has one buffer for whoever has it open. What follows a message in the
+        same write is dropped; and a message is copied out of the buffer some time after the write (xenbus_xs.c), so
+        another one that is written before the answer takes its place there: the store then gets the kind of the one
+        with the path and value of the other.
+        """
+        for due, message in zip(range(len(messages) - 1, -1, -1), messages):
+            self._write_all(batch, (message,))
+            self._await(batch, due)
 
     def _send_together(self, batch: _Batch, data: bytes) -> None:
         try:
@@ -317,7 +336,7 @@ class Channel:
         waits is woken for each of xenstored's small writes, two an answer, which costs it more than the
         answer itself.
         """
-        if batch.left > _MANY:
+        if batch.left > _MANY and not self._device:
             if not self._step():
                 time.sleep(_NAP)
             if self._take():
@@ -391,7 +410,7 @@ class Channel:
             op, rid, _tx, size = unpack(buffer, start)
             asked = -1
             if op != WATCH_EVENT:
-                # answers may overtake each other: the kernel itself answers some requests on the device
+                # answers may overtake each other, where an error is found before what came earlier is done
                 index = (rid - base) & _RID_MASK
                 if index >= due or answers[index] is not None:
                     raise self._astray(batch, f"an answer to a request that was not made (id {rid})")

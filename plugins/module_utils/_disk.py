@@ -9,8 +9,8 @@ The one way in for the module, for check mode and for the service that applies d
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ._apply import Overtaken, apply
 from ._declaration import GuestDeclaration
@@ -40,7 +40,7 @@ from ._plan import (
     targets,
 )
 from ._preflight import preflight
-from ._report import counts, diff, finished_disk, planned_disk
+from ._report import Result, counts, diff, finished_disk, planned_disk
 from ._settle import Outcome, settle
 from ._snapshot import Domain, ResolveError, Snapshot
 from ._store import Store, StoreError
@@ -90,35 +90,6 @@ class Job:
     check: bool = False
     userdata: str = USERDATA_DIR
     permissions: bool = True
-
-
-@dataclass
-class Result:
-    """What a call found, did and left.
-
-    `failed` holds the sentence for a person where it did not end as declared.
-    """
-
-    changed: bool = False
-    guests: list[dict[str, Any]] = field(default_factory=list)
-    findings: list[dict[str, Any]] = field(default_factory=list)
-    accepted: list[dict[str, Any]] = field(default_factory=list)
-    diff: list[dict[str, str]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    deprecations: list[str] = field(default_factory=list)
-    failed: str | None = None
-    msg: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The keys of the module's result."""
-        return {
-            "changed": self.changed,
-            "guests": self.guests,
-            "findings": self.findings,
-            "accepted": self.accepted,
-            "diff": self.diff,
-            "msg": self.failed or self.msg,
-        }
 
 
 def dialect_of(xen: str | None, xl: Xl) -> Dialect:

@@ -118,6 +118,14 @@ def _disk(live: LiveDisk, domain: Domain, snapshot: Snapshot) -> dict[str, Any]:
     healthy = health(live, domain.alive, found)
     result = disk_result(shown, snapshot.domains, action=None, state=live.state, healthy=healthy)
     result["drift"] = drift(shown, found)
+    told = snapshot.told.get((shown.backend_domid, shown.domid, shown.devid))
+    result["launcher"] = (
+        None
+        if told is None
+        else {"status": told.status, "reason": told.reason, "version": told.version or None}
+    )
+    result["size_at_attach"] = None if told is None else told.size
+    result["size_now"] = None if told is None else told.size_now
     return result
 
 

@@ -11,7 +11,14 @@ from ._zipped import compile_once
 
 compile_once()
 
-from ._argspec import STORE_MUTUALLY_EXCLUSIVE, host_argument_spec, open_store, store_argument_spec
+from ._argspec import (
+    STORE_MUTUALLY_EXCLUSIVE,
+    domains_argument_spec,
+    host_argument_spec,
+    open_store,
+    store_argument_spec,
+    wanted_domains,
+)
 from ._disk_info import gather
 from ._disk_module import EXPECTED, as_text, seconds
 
@@ -20,8 +27,7 @@ if TYPE_CHECKING:
 
 INFO_ARGUMENT_SPEC: dict[str, Any] = {
     **store_argument_spec(),
-    "domains": {"type": "list", "elements": "raw", "aliases": ["domain"]},
-    "settle": {"type": "float", "default": 0},
+    **domains_argument_spec(),
     **host_argument_spec("userdata_dir"),
 }
 INFO_CONSTRAINTS: dict[str, Any] = {"mutually_exclusive": list(STORE_MUTUALLY_EXCLUSIVE)}
@@ -30,11 +36,13 @@ INFO_CONSTRAINTS: dict[str, Any] = {"mutually_exclusive": list(STORE_MUTUALLY_EX
 def main_disk_info(module: AnsibleModule) -> None:
     """The module disk_info."""
     params = module.params
-    wanted = None if params["domains"] is None else [str(domain) for domain in params["domains"]]
     try:
         with open_store(params) as store:
             guests = gather(
-                store, wanted, settle=seconds("settle", params["settle"]), userdata=params["userdata_dir"]
+                store,
+                wanted_domains(params),
+                settle=seconds("settle", params["settle"]),
+                userdata=params["userdata_dir"],
             )
     except EXPECTED as error:
         module.fail_json(msg=as_text(str(error)))

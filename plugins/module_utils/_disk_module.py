@@ -12,11 +12,18 @@ from ._zipped import compile_once
 
 compile_once()
 
-from ._argspec import STORE_MUTUALLY_EXCLUSIVE, host_argument_spec, open_store, store_argument_spec
+from ._argspec import (
+    STORE_MUTUALLY_EXCLUSIVE,
+    accept_argument_spec,
+    host_argument_spec,
+    open_store,
+    store_argument_spec,
+)
 from ._declaration import DeclarationError, parse_guests
-from ._disk import DiskError, Job, Result, run
+from ._disk import DiskError, Job, run
 from ._findings import AcceptanceError, parse_acceptances
 from ._plan import PlanError
+from ._report import Result
 from ._snapshot import ResolveError
 from ._store import StoreError
 from ._survey import EmptyStoreError
@@ -43,24 +50,11 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "hotplug": {"type": "bool", "default": False},
     "persistent": {"type": "bool", "default": False},
     "persistent_dir": {"type": "path", "default": "/etc/xen/virtio-disks"},
-    "lib_dir": {"type": "path", "default": "/usr/local/lib/xen-virtio"},
-    "unit_dir": {"type": "path", "default": "/etc/systemd/system"},
     "wait": {"type": "bool", "default": True},
     "wait_timeout": {"type": "float", "default": 10},
     "settle": {"type": "float", "default": 0.5},
-    "xen": {"type": "raw"},
-    "accept": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "code": {"type": "str", "required": True},
-            "domain": {"type": "str"},
-            "vdev": {"type": "str"},
-            "reason": {"type": "str", "required": True},
-        },
-    },
-    **host_argument_spec("xl_path", "userdata_dir"),
+    **accept_argument_spec(),
+    **host_argument_spec("xen", "xl_path", "userdata_dir", "lib_dir", "unit_dir"),
 }
 
 CONSTRAINTS: dict[str, Any] = {
@@ -124,7 +118,12 @@ def main_disk(module: AnsibleModule) -> None:
         if params["persistent"] and result.failed is None:
             _keep(params, job, result)
     except EXPECTED as error:
-        module.fail_json(**as_text(Result(failed=str(error)).as_dict()))
+        result = Result(failed=str(error))
+    finish(module, result)
+
+
+def finish(module: AnsibleModule, result: Result) -> None:
+    """End a module with what its call says."""
     for warning in result.warnings:
         module.warn(as_text(warning))
     for note in result.deprecations:

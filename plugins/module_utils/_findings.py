@@ -18,6 +18,7 @@ CODES: dict[str, str] = {
     "devices-limit": "a guest has room for 11 virtio-mmio devices",
     "devid-duplicate": "two disks of one guest share a device number",
     "devid-shared": "one device number in two guests of a backend domain",
+    "disk-lost": "nobody serves a disk of a running guest any more",
     "foreign-mapping": "a driver domain maps all memory of a guest that does not use grants",
     "in-use": "the disk is attached: changing or removing it takes it from the guest",
     "irq-overlap": "an interrupt or a register range is given out twice",
@@ -35,6 +36,38 @@ CODES: dict[str, str] = {
     "virtio-rules": "what libxl demands of a virtio disk",
     "xl-missing": "a xen disk needs xl on the host",
 }
+
+#: Codes that only an audit tells, of hosts and domains as they are; they stop nothing. Those of backend hosts, which
+#: `_backend_rules` has, are among them.
+AUDIT_CODES: dict[str, str] = {
+    "config-doubled": "two configurations on a host have the name of one guest",
+    "config-unreadable": "a file that means to be a configuration cannot be read",
+    "daemon-doubled": "two daemons serve one disk",
+    "daemon-missing": "a daemon that serves, or is to serve, is not there",
+    "daemon-outdated": "a launcher is older than others of the fleet",
+    "device-missing": "a device of Xen's that the daemon opens is not there",
+    "disk-pending": "a disk of a running guest waits for a daemon",
+    "drift-config": "a configuration on a host is not what the inventory declares",
+    "drift-domain": "a running domain is not what its declaration or configuration says",
+    "drift-state": "a guest does not run, or does, against what is declared",
+    "drift-store": "nodes of a disk differ from libxl's record of it",
+    "driver-unknown": "a driver domain could not be looked into",
+    "foreign-daemon": "a virtio-disk daemon runs that the launcher knows nothing of",
+    "guest-unmanaged": "a guest runs that the inventory does not declare",
+    "host-unknown": "a host could not be reached or read",
+    "kernel-option": "the kernel was built without something that a backend needs",
+    "launcher-down": "the launcher is installed and does not say that it is ready",
+    "no-systemd": "the launcher's units need systemd",
+    "not-compared": "a guest's declaration could not be compared with the guest",
+    "pending-restart": "a disk is served by what was installed before",
+    "privcmd-restricted": "the kernel lets this domain's daemons do nothing with their guests",
+    "stale": "something is left of a domain that is gone, dying, or was never finished",
+    "store": "the store does not answer, or does not know this domain",
+    "toolstack": "the host's xl does not answer, or is another release's",
+}
+
+#: Codes of these that nobody can accept away.
+AUDIT_BINDING = frozenset({"daemon-doubled", "daemon-missing", "foreign-daemon", "no-systemd", "store"})
 
 #: Codes that nobody can accept away: what they stop destroys data or a disk in use, or cannot work.
 BINDING = frozenset(
@@ -107,8 +140,10 @@ def parse_acceptances(entries: Iterable[Mapping[str, Any]]) -> tuple[Acceptance,
     """Read the ``accept`` option.
 
     Raises:
-        AcceptanceError: unknown key or code, a missing reason, or a code in `BINDING`.
+        AcceptanceError: unknown key or code, a missing reason, or a code in `BINDING` or `AUDIT_BINDING`.
     """
+    # one list of a user's is for modules and audits, so what only one of them tells is known to all
+    known = {**CODES, **AUDIT_CODES}
     accepted = []
     for entry in entries:
         if not isinstance(entry, Mapping):
@@ -117,10 +152,10 @@ def parse_acceptances(entries: Iterable[Mapping[str, Any]]) -> tuple[Acceptance,
         if unknown:
             raise AcceptanceError(f"accept: unknown key {unknown[0]!r}; known are code, domain, vdev, reason")
         code, reason = entry.get("code"), entry.get("reason")
-        if code not in CODES:
-            raise AcceptanceError(f"accept: unknown code {code!r}; known are {', '.join(sorted(CODES))}")
-        if code in BINDING:
-            raise AcceptanceError(f"accept: {code} cannot be accepted: {CODES[str(code)]}")
+        if code not in known:
+            raise AcceptanceError(f"accept: unknown code {code!r}; known are {', '.join(sorted(known))}")
+        if code in BINDING | AUDIT_BINDING:
+            raise AcceptanceError(f"accept: {code} cannot be accepted: {known[str(code)]}")
         if not reason:
             raise AcceptanceError(f"accept: {code} needs a reason, for whoever reads the report")
         domain, vdev = entry.get("domain"), entry.get("vdev")

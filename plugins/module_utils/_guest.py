@@ -22,6 +22,7 @@ from typing import Any
 from ._declaration import GuestDeclaration
 from ._dialect import Dialect
 from ._disk import DiskError, dialect_of
+from ._diskstatus import LOST
 from ._files import FileChange, content_of
 from ._findings import WARNING, Acceptance, Finding, errors, sort_out, summary
 from ._guestconfig import (
@@ -51,6 +52,7 @@ from ._guestplan import (
     Options,
     Sight,
     decide,
+    lost_findings,
     order_of,
     see_disks,
     standing_of,
@@ -64,7 +66,7 @@ from ._plan import UNCHANGED, PlanError, backend_of, make_plan
 from ._plan import GuestPlan as DisksPlan
 from ._plan import Options as DiskOptions
 from ._preflight import preflight
-from ._report import disk_result, live_attachment, planned_disk
+from ._report import Result, disk_result, live_attachment, planned_disk
 from ._settle import settle
 from ._snapshot import MADE_ELSEWHERE, Domain, ResolveError, Snapshot, UnknownDomainError, resolve
 from ._storage import Storage, identify
@@ -104,32 +106,6 @@ class Job:
     images_dir: str = IMAGES_DIR
     autostart: Autostart | None = None
     judged: bool = True
-
-
-@dataclass
-class Result:
-    """What a call found, did and left; `failed` holds the sentence where it did not end as declared."""
-
-    changed: bool = False
-    guests: list[dict[str, Any]] = field(default_factory=list)
-    findings: list[dict[str, Any]] = field(default_factory=list)
-    accepted: list[dict[str, Any]] = field(default_factory=list)
-    diff: list[dict[str, str]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    deprecations: list[str] = field(default_factory=list)
-    failed: str | None = None
-    msg: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The keys of the module's result."""
-        return {
-            "changed": self.changed,
-            "guests": self.guests,
-            "findings": self.findings,
-            "accepted": self.accepted,
-            "diff": self.diff,
-            "msg": self.failed or self.msg,
-        }
 
 
 #: What ends a call with a sentence.
@@ -193,6 +169,7 @@ class _Guest:
     decision: Decision = field(default_factory=Decision)
     autostart: list[FileChange] = field(default_factory=list)
     images: list[Image] = field(default_factory=list)
+    held: list[dict[str, Any]] = field(default_factory=list)
     backup: str | None = None
     after: RunState | None = None
     warnings: list[str] = field(default_factory=list)
@@ -260,6 +237,7 @@ class _Call:
         self.libxl: dict[int, dict[str, Any]] | None = None
         self.sizes: dict[str, dict[str, int]] = {}
         self.guests = [_Guest(wish) for wish in job.wishes]
+        self.unserved: dict[tuple[int, int], str] = {}
 
     def run(self) -> Result:
         if self.dialect.note:
@@ -358,6 +336,20 @@ class _Call:
             if any(guest.lives for guest in self.guests):
                 self.libxl = records.result() if compared else self.xl.records()
         self._patience()
+        self.unserved = self._unserved()
+
+    def _unserved(self) -> dict[tuple[int, int], str]:
+        """Disks whose daemon is gone, as the launcher of their backend domain says: their state does not tell."""
+        return {
+            (domid, number): f"its daemon is gone ({told.reason or 'its launcher calls it lost'})"
+            for (backend, domid, number), told in self.snapshot.told.items()
+            if told.status == LOST and self._serves(backend, domid, number)
+        }
+
+    def _serves(self, backend: int, domid: int, number: int) -> bool:
+        """Whether it is that domain which has the disk, by dom0's own record."""
+        live = self.snapshot.disks.get((domid, number))
+        return live is not None and live.backend_domid == backend
 
     def _survey(self) -> Snapshot:
         """The store's side of the host. Who may read a guest's nodes is libxl's affair: it wrote them."""
@@ -473,7 +465,7 @@ class _Call:
         if guest.disks is not None:
             order = self._disk_order(guest, record)
             compared = wish.said and not guest.unresolved
-            guest.seen = see_disks(guest.disks, order, {}, declared=compared)
+            guest.seen = see_disks(guest.disks, order, self.unserved, declared=compared)
             sight.lost, sight.drift = guest.seen.lost, guest.seen.drift
             sight.live = guest.seen.steps if compared else []
             sight.domain += guest.seen.changes if compared else []
@@ -570,6 +562,7 @@ class _Call:
         options = Options(wish.recreate, wish.force_destroy)
         guest.decision = decide(wish.name, wish.state, guest.sight, options)
         guest.images = [image for image in wish.images if image_missing(image, self.worker.checksums)]
+        guest.held = self.worker.still_held(guest.made)
         if self.job.autostart is not None and (wish.autostart is not None or wish.state == GONE):
             guest.autostart = self.job.autostart(wish)
         if guest.decision.action == UNCHANGED and (guest.autostart or guest.images):
@@ -611,6 +604,8 @@ class _Call:
             # a configuration alone hurts nobody; what it would do is worth a word
             found += [replace(one, severity=WARNING) for one in examine(present) if one not in found]
         found = [one for one in found if not (one.code == "reorder" and one.domain in reordering)]
+        for guest in self.guests:
+            found += lost_findings(guest.wish.name, guest.wish.state, guest.sight, guest.decision)
         standing, accepted = sort_out(found, self.job.accept)
         self.result.findings = [finding.as_dict() for finding in standing]
         self.result.accepted = [finding.as_dict() for finding in accepted]
@@ -671,6 +666,7 @@ class _Call:
                 pending = []
             self.result.changed = self.result.changed or task.changed
             guest.backup = task.backup
+            guest.held = self.worker.still_held(task.made)
             self.result.warnings += task.warnings
             if self.result.failed is None:
                 self._remember(guest, task.made)
@@ -697,6 +693,7 @@ class _Call:
             images=guest.images,
             autostart=guest.autostart,
             sizes=self.sizes.get(guest.wish.name, {}),
+            unserved=frozenset(number for domid, number in self.unserved if domid == guest.domid),
         )
 
     def _remember(self, guest: _Guest, made: Made | None = None) -> None:
@@ -777,6 +774,7 @@ class _Call:
             },
             "recreate_reasons": list(decision.reasons),
             "backup": guest.backup,
+            "held": guest.held,
             "disks": self._disks_shown(guest, after=after),
         }
 

@@ -21,6 +21,7 @@ from ._dialect import Dialect, DialectError, parse_dialect
 from ._disk_info import disks_of, settled
 from ._guestconfig import GuestError, as_mapping, read_guest
 from ._guestfiles import STATE_DIR, Records
+from ._guestsecrets import without_secrets
 from ._snapshot import Domain, Snapshot, UnknownDomainError, is_domid, resolve
 from ._store import Answer, Store, directory, read
 from ._survey import USERDATA_DIR, Scope, survey
@@ -117,7 +118,7 @@ def gather(
         userdata=userdata,
         records=Records(state_dir),
         texts=texts,
-        autostart=_autostarted(state_dir),
+        autostart=autostarted(state_dir),
     )
     sizes = _sizes(store, chosen, toolstack)
     guests = [_guest(one, snapshot, toolstack, sizes, reader) for one in chosen]
@@ -198,7 +199,7 @@ def _guest(
         uuid=domain.uuid,
         made_by=domain.maker,
         reason=None if state is None else state.reason,
-        leftover=leftover(domain, result["run_state"], recorded=reader.recorded(domain)),
+        leftover=leftover(result["run_state"], recorded=reader.recorded(domain)),
         type=_section(record, "c_info").get("type"),
         **sizes.get(domain.domid, Sizes())._asdict(),
         created_from=reader.created_from(name, domain),
@@ -225,12 +226,11 @@ def run_state(domain: Domain | None, states: Mapping[int, RunState] | None) -> s
     return STALE if state is None else state.run_state
 
 
-def leftover(domain: Domain, state: str, *, recorded: bool) -> str | None:
+def leftover(state: str, *, recorded: bool) -> str | None:
     """Why a domain is no guest that anybody could use.
 
     Args:
-        domain: one that is in the store or known to xl.
-        state: as `run_state` has it.
+        state: of a domain that is in the store or known to xl, as `run_state` has it.
         recorded: libxl has a record of it.
 
     Returns:
@@ -314,10 +314,12 @@ class _Reader:
             spec, notes = read_guest(text, self.dialect)
         except (ConfigError, GuestError) as error:
             return {"declaration": None, "notes": [], "error": str(error), **shown}
-        return {"declaration": as_mapping(spec), "notes": notes, "error": None, **shown}
+        meant = as_mapping(spec)
+        declaration = meant if self.texts else without_secrets("", meant)
+        return {"declaration": declaration, "notes": notes, "error": None, **shown}
 
 
-def _autostarted(state_dir: str) -> frozenset[str]:
+def autostarted(state_dir: str) -> frozenset[str]:
     """The guests that module guest has come up with the host: a file for each, with its name in it."""
     folder = os.path.join(state_dir, "autostart")
     names = set()

@@ -11,7 +11,14 @@ from ._zipped import compile_once
 
 compile_once()
 
-from ._argspec import STORE_MUTUALLY_EXCLUSIVE, host_argument_spec, open_store, store_argument_spec
+from ._argspec import (
+    STORE_MUTUALLY_EXCLUSIVE,
+    domains_argument_spec,
+    host_argument_spec,
+    open_store,
+    store_argument_spec,
+    wanted_domains,
+)
 from ._dialect import DialectError
 from ._disk_module import EXPECTED, as_text, seconds
 from ._guest_info import gather
@@ -25,12 +32,10 @@ XL_TIMEOUT = 60.0
 
 GUEST_INFO_ARGUMENT_SPEC: dict[str, Any] = {
     **store_argument_spec(),
-    **host_argument_spec("xl_path", "userdata_dir", "config_dir", "state_dir"),
-    "domains": {"type": "list", "elements": "raw", "aliases": ["domain"]},
+    **domains_argument_spec(),
+    **host_argument_spec("xen", "xl_path", "userdata_dir", "config_dir", "state_dir"),
     "configs": {"type": "bool", "default": False},
     "texts": {"type": "bool", "default": False},
-    "settle": {"type": "float", "default": 0},
-    "xen": {"type": "raw"},
 }
 GUEST_INFO_CONSTRAINTS: dict[str, Any] = {"mutually_exclusive": list(STORE_MUTUALLY_EXCLUSIVE)}
 
@@ -38,13 +43,12 @@ GUEST_INFO_CONSTRAINTS: dict[str, Any] = {"mutually_exclusive": list(STORE_MUTUA
 def main_guest_info(module: AnsibleModule) -> None:
     """The module guest_info."""
     params = module.params
-    wanted = None if params["domains"] is None else [str(domain) for domain in params["domains"]]
     try:
         with open_store(params) as store:
             found = gather(
                 store,
                 Xl(params["xl_path"], timeout=XL_TIMEOUT),
-                wanted,
+                wanted_domains(params),
                 configs=params["configs"],
                 texts=params["texts"],
                 settle=seconds("settle", params["settle"]),

@@ -11,17 +11,26 @@ from ._zipped import compile_once
 
 compile_once()
 
-from ._argspec import STORE_MUTUALLY_EXCLUSIVE, open_store, store_argument_spec
+from ._argspec import (
+    STORE_MUTUALLY_EXCLUSIVE,
+    accept_argument_spec,
+    host_argument_spec,
+    open_store,
+    store_argument_spec,
+)
 from ._declaration import DeclarationError
-from ._disk_module import as_text, seconds
+from ._disk_module import as_text, finish, seconds
 from ._findings import AcceptanceError, parse_acceptances
-from ._guest import EXPECTED, Autostart, Job, Result, run
-from ._guestfiles import IMAGES_DIR, STATE_DIR
+from ._guest import EXPECTED, Autostart, Job, run
+from ._guestfiles import IMAGES_DIR
 from ._guestlock import LOCK_DIR
 from ._guestoptions import GUEST_ARGUMENT_SPEC
 from ._guestplan import RECREATE, STATES
 from ._guestrun import Settings
 from ._guestwish import OURS, WishError, read_wishes
+from ._report import Result
+from ._store import StoreError
+from ._survey import EmptyStoreError
 from ._target import TargetError, read_targets
 from ._xl import Xl
 
@@ -51,27 +60,11 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "wait_timeout": {"type": "float", "default": 10},
     "settle": {"type": "float", "default": 0.5},
     "lock_timeout": {"type": "float", "default": 60},
-    "accept": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "code": {"type": "str", "required": True},
-            "domain": {"type": "str"},
-            "vdev": {"type": "str"},
-            "reason": {"type": "str", "required": True},
-        },
-    },
     "targets": {"type": "dict", "default": {}},
-    "xen": {"type": "raw"},
-    "xl_path": {"type": "str", "default": "xl"},
-    "userdata_dir": {"type": "path", "default": "/var/lib/xen"},
-    "config_dir": {"type": "path", "default": "/etc/xen"},
-    "state_dir": {"type": "path", "default": STATE_DIR},
     "images_dir": {"type": "path", "default": IMAGES_DIR},
     "lock_dir": {"type": "path", "default": LOCK_DIR},
-    "lib_dir": {"type": "path", "default": "/usr/local/lib/xen-virtio"},
-    "unit_dir": {"type": "path", "default": "/etc/systemd/system"},
+    **accept_argument_spec(),
+    **host_argument_spec("xen", "xl_path", "userdata_dir", "config_dir", "state_dir", "lib_dir", "unit_dir"),
 }
 
 CONSTRAINTS: dict[str, Any] = {
@@ -137,15 +130,12 @@ def main_guest(module: AnsibleModule) -> None:
         job = job_of(params, check=module.check_mode, autostart=_autostart(params))
         with open_store(params) as store:
             result = run(job, store, Xl(params["xl_path"]))
+    except (EmptyStoreError, StoreError) as error:
+        # whoever asked many hosts has to tell a host that cannot be read from a declaration that is wrong
+        module.fail_json(unread=True, **as_text(Result(failed=str(error)).as_dict()))
     except ENDINGS as error:
-        module.fail_json(**as_text(Result(failed=str(error)).as_dict()))
-    for warning in result.warnings:
-        module.warn(as_text(warning))
-    for note in result.deprecations:
-        module.warn(as_text(note))
-    if result.failed is not None:
-        module.fail_json(**as_text(result.as_dict()))
-    module.exit_json(**as_text(result.as_dict()))
+        result = Result(failed=str(error))
+    finish(module, result)
 
 
 def _autostart(params: dict[str, Any]) -> Autostart:

@@ -44,6 +44,7 @@ class Watched:
         closed: it was seen closed by its daemon, or it never was in use.
         closing_since: moment of the clock at which it was first seen closing.
         idle: nobody served it when the end began.
+        unserved: nobody does, whatever its state says: its launcher knows.
     """
 
     guest: str
@@ -59,6 +60,7 @@ class Watched:
     closed: bool = False
     closing_since: float | None = None
     idle: bool = False
+    unserved: bool = False
 
     @property
     def gone(self) -> bool:
@@ -99,16 +101,26 @@ class Departure:
         domid: the domain.
         snapshot: with its disks.
         shared: device numbers of disks that others may write to as well.
+        unserved: device numbers of disks whose launcher says that their daemon is gone.
     """
 
     def __init__(
-        self, store: Store, guest: str, domid: int, snapshot: Snapshot, shared: Iterable[int] = ()
+        self,
+        store: Store,
+        guest: str,
+        domid: int,
+        snapshot: Snapshot,
+        shared: Iterable[int] = (),
+        *,
+        unserved: Iterable[int] = (),
     ) -> None:
         self._store = store
         self._shared = frozenset(shared)
         self.disks = [_watched(guest, live, snapshot) for live in snapshot.disks_of(domid).values()]
         self.disks = [disk for disk in self.disks if disk.target]
+        dead = frozenset(unserved)
         for disk in self.disks:
+            disk.unserved = disk.devid in dead
             # not taken up, closed, or given up: only the daemon itself removes a directory of a domain that lives
             disk.idle = disk.state in (GONE, STATE_INITIALISING, STATE_CLOSED)
 
@@ -155,7 +167,7 @@ class Departure:
                 # the kernel's word counts; a directory that stayed is only litter
                 for holder in holders.get(disk.target, [])[:1]:
                     found.append((disk, f"{holder} on this host still has {disk.target} open for writing"))
-            elif disk.idle:
+            elif disk.idle or disk.unserved:
                 continue
             elif not disk.gone:
                 found.append((disk, f"its directory {path} is still there (state {disk.state})"))

@@ -15,6 +15,7 @@ from typing import Any
 
 from ._dialect import Dialect
 from ._diskspec import Declared
+from ._diskstatus import DiskStatus
 from ._guestconfig import GuestSpec, option_release_violations
 from ._layout import STATE_INIT_WAIT
 from ._picture import Backend, Identify, Key, Look, Picture, PicturedDisk, PicturedGuest, Scene
@@ -98,17 +99,6 @@ def from_guests(
     ]
     others = host.scene.bystanders(host.concerned)
     return Picture(pictured, others, host.scene.backends, dialect, waiting, seen=snapshot is not None)
-
-
-def unchecked(picture: Picture) -> dict[str, list[str]]:
-    """The targets of declared disks that nobody looked at, by backend domain: of these paths are all that is known."""
-    found: dict[str, dict[str, None]] = {}
-    for guest in picture.guests:
-        for disk in guest.disks:
-            looked = disk.facts is not None or (disk.spec is not None and disk.spec.script is not None)
-            if disk.declared and disk.target is not None and not looked:
-                found.setdefault(picture.label(disk.backend), {})[disk.target] = None
-    return {label: list(targets) for label, targets in found.items()}
 
 
 class _Host:
@@ -317,7 +307,14 @@ class _Host:
             facts=facts,
             size=sizes.get(number) if served and number is not None else None,
             bad=bad,
+            told=self._word_of(backend, live) if served else None,
         )
+
+    def _word_of(self, backend: Key, live: LiveDisk | None) -> DiskStatus | None:
+        """What the launcher of a backend domain says of a disk."""
+        if live is None or not isinstance(backend, int):
+            return None
+        return self.scene.snapshot.told.get((backend, live.domid, live.devid))
 
     def _live(self, guest: str, number: int | None) -> LiveDisk | None:
         domid = self.domids.get(guest)

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ._diskspec import Declared
+from ._findings import WARNING, Finding
 from ._guestrecord import Change
 from ._layout import RECORD, STATE_CLOSED, STATE_CLOSING, STATE_INITIALISING
-from ._plan import ADDED, CHANGED, REMOVED, DiskPlan, Step, XlAttach, XlDetach, vdev_of
+from ._plan import ADDED, REMOVED, DiskPlan, Step, XlAttach, XlDetach, vdev_of
 from ._plan import GuestPlan as DisksPlan
 from ._snapshot import LiveDisk
 from ._vdev import VdevError, canonical, devid
@@ -149,7 +150,7 @@ def decide(name: str, state: str, sight: Sight, options: Options) -> Decision:
     if state == CONFIGURED and sight.standing != DOM0LESS:
         made.action = "changed" if made.write else "unchanged"
         return made
-    made.refusal = _refused(name, state, sight, options)
+    made.refusal = _refused(name, sight, options)
     if made.refusal is not None:
         return made
     if state in (SHUTDOWN, GONE):
@@ -168,7 +169,26 @@ def _reasons(sight: Sight) -> list[str]:
     return found
 
 
-def _refused(name: str, state: str, sight: Sight, options: Options) -> str | None:
+def lost_findings(name: str, state: str, sight: Sight, decision: Decision) -> list[Finding]:
+    """Disks that a running guest has lost and that this call does not give back."""
+    if decision.create or decision.end is not None or state in (SHUTDOWN, GONE):
+        return []
+    return [
+        Finding(
+            "disk-lost",
+            WARNING,
+            name,
+            lost.vdev,
+            f"{lost.vdev} is lost: {lost.why}",
+            "The guest runs without it, and hangs when it uses it. Only a new domain gets it back.",
+            "Run the playbook xen.virtio.repair for this host (ansible-playbook xen.virtio.repair --limit HOST): it "
+            "creates guests anew that lost a disk, and leaves all others alone.",
+        )
+        for lost in sight.lost
+    ]
+
+
+def _refused(name: str, sight: Sight, options: Options) -> str | None:
     """Why nothing can be done with a domain as it stands, with the remedy; None where something can."""
     if sight.standing in (LEFTOVER, CRASHED) and options.force_destroy:
         return None
@@ -256,6 +276,7 @@ def _may_recreate(name: str, sight: Sight, options: Options, made: Decision) -> 
         made.refusal = (
             f"{name} (domain {sight.domid}) would have to be re-created: {'; '.join(made.reasons)}. Say "
             "recreate: allowed to do it, or recreate: report to have it told without a failure"
+            + ("; the playbook xen.virtio.repair does it for guests that lost a disk" if sight.lost else "")
         )
     return False
 
@@ -318,19 +339,19 @@ class DiskSight:
 
 
 def see_disks(
-    plan: DisksPlan, order: list[int], states: Mapping[tuple[int, int], str | None], *, declared: bool
+    plan: DisksPlan, order: list[int], unserved: Mapping[tuple[int, int], str], *, declared: bool
 ) -> DiskSight:
     """What the store says of a guest's disks.
 
     Args:
         plan: of its disks, with all others removed.
         order: device numbers in the order of libxl's record.
-        states: of the backends when last read.
+        unserved: guest and device number of disks that their launcher calls lost, and why.
         declared: the disks were declared; else they are only looked at.
     """
     found = DiskSight()
     for live in plan.kept:
-        _see_state(live, vdev_of(live), states, found)
+        _see_state(live, vdev_of(live), unserved, found)
     for disk in plan.disks:
         if _is_of_another_kind(disk):
             other = "virtio" if disk.specification == "xen" else "xen"
@@ -345,7 +366,7 @@ def see_disks(
                 found.steps += disk.steps
                 found.changes.append(Change(f"disk {disk.vdev}", *_sides(disk), live=True))
         elif declared:
-            _see_virtio(disk, order, states, found)
+            _see_virtio(disk, order, unserved, found)
     now = [number for number in order if number in {disk.devid for disk in plan.disks}]
     then = [disk.devid for disk in plan.disks if disk.devid in order and disk.action != REMOVED]
     now = [number for number in now if number in then]
@@ -375,7 +396,7 @@ def _waits(plan: DisksPlan, found: DiskSight) -> bool:
 
 
 def _see_virtio(
-    disk: DiskPlan, order: list[int], states: Mapping[tuple[int, int], str | None], found: DiskSight
+    disk: DiskPlan, order: list[int], unserved: Mapping[tuple[int, int], str], found: DiskSight
 ) -> None:
     if disk.action == REMOVED:
         found.changes.append(Change(f"disk {disk.vdev}", *_sides(disk)))
@@ -384,7 +405,7 @@ def _see_virtio(
             found.lost.append(Lost(disk.vdev, disk.devid, "its nodes are gone from xenstore"))
         else:
             found.changes.append(Change(f"disk {disk.vdev}", *_sides(disk)))
-    elif disk.live is not None and not _see_state(disk.live, disk.vdev, states, found):
+    elif disk.live is not None and not _see_state(disk.live, disk.vdev, unserved, found):
         asked = [one for one in disk.differences if one.tree == RECORD and one.what == "value" and one.found]
         if asked:
             found.changes.append(Change(f"disk {disk.vdev}", *_sides(disk)))
@@ -393,22 +414,20 @@ def _see_virtio(
             found.drift.append((disk.vdev, f"drifted in xenstore ({', '.join(nodes[:4])})"))
 
 
-def _see_state(
-    live: LiveDisk, vdev: str, states: Mapping[tuple[int, int], str | None], found: DiskSight
-) -> bool:
+def _see_state(live: LiveDisk, vdev: str, unserved: Mapping[tuple[int, int], str], found: DiskSight) -> bool:
     """Whether a disk is lost."""
     if live.invented:
         return False
-    state = states.get((live.domid, live.devid), live.state)
     words = {
         None: "its backend gave it up",
         STATE_INITIALISING: "no daemon took it up (state 1)",
         STATE_CLOSING: "its backend is closing it (state 5)",
         STATE_CLOSED: "its backend closed it (state 6)",
     }
-    if state not in words:
+    why = words.get(live.state, unserved.get((live.domid, live.devid)))
+    if why is None:
         return False
-    found.lost.append(Lost(vdev, live.devid, words[state]))
+    found.lost.append(Lost(vdev, live.devid, why))
     return True
 
 
@@ -459,8 +478,3 @@ def order_of(disks: Iterable[Declared]) -> list[int]:
 def attaches(steps: Iterable[Step]) -> bool:
     """Whether there is anything among steps for xl's block commands."""
     return any(isinstance(step, (XlAttach, XlDetach)) for step in steps)
-
-
-def is_changed(disk: DiskPlan) -> bool:
-    """Whether a disk would be another one."""
-    return disk.action in (ADDED, CHANGED, REMOVED)

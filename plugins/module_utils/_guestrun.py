@@ -103,6 +103,7 @@ class Task:
         images: files to be stored first.
         autostart: files of ours that are to change.
         sizes: of its targets, by device number.
+        unserved: device numbers of disks that nobody serves, whatever their state says.
         written: its configuration holds something else now.
         down: its domain has ended, and there is no new one yet.
         backup, changed, warnings: what was done, for the result.
@@ -123,6 +124,7 @@ class Task:
     images: list[Image] = field(default_factory=list)
     autostart: list[FileChange] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
+    unserved: frozenset[int] = frozenset()
     written: bool = False
     down: bool = False
     backup: str | None = None
@@ -175,7 +177,7 @@ class Worker:
         staged: Staged | None = None
         try:
             if task.decision.write and task.text is not None:
-                staged = _beside(task.path, _encoded(task.text))
+                staged = beside(task.path, _encoded(task.text))
             elif task.decision.remove:
                 _writable(task.path)
             if self.settings.backup and (staged is not None or task.decision.remove):
@@ -240,7 +242,8 @@ class Worker:
 
     def _end(self, task: Task, domid: int, how: str) -> None:
         snapshot = self._scope(domid)
-        departure = Departure(self.store, task.name, domid, snapshot, _shared(task.spec))
+        shared = _shared(task.spec)
+        departure = Departure(self.store, task.name, domid, snapshot, shared, unserved=task.unserved)
         complaints = ""
         if how != "destroy" and not self._shut_down(
             task, domid, departure, force=how == "clean then destroy"
@@ -358,6 +361,10 @@ class Worker:
             )
         task.made.held = []
 
+    def still_held(self, made: Made | None) -> list[dict[str, Any]]:
+        """Disks of a guest's last domain that may still be written to, as far as can be told from here."""
+        return [held for held in (made.held if made is not None else ()) if self._may_be_held(held)]
+
     def _may_be_held(self, held: Mapping[str, Any]) -> bool:
         """Whether storage that was not let go of may still be written to, as far as can be told from here."""
         backend = held.get("backend_domid")
@@ -409,7 +416,7 @@ class Worker:
                 os.unlink(task.path)
                 story.append(f"{task.path} was removed again")
             else:
-                _beside(task.path, task.before).commit()
+                beside(task.path, task.before).commit()
                 story.append(f"{task.path} holds its old configuration again")
         except OSError as error:
             story.append(
@@ -577,7 +584,7 @@ def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _beside(path: str, content: bytes) -> Staged:
+def beside(path: str, content: bytes) -> Staged:
     """A configuration ready to take its place, which may be behind a link.
 
     It keeps its permissions and owner; a new one is for root alone: a configuration may hold a password.

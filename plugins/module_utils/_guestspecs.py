@@ -11,9 +11,6 @@ from ._guestconfig import GuestError, GuestSpec, declare_guest, read_guest, spli
 from ._guestwish import check_ours
 from ._merge import MergeError, entries
 
-#: Keys of a guest that say how far a change may go, beside those that `split_guest` knows.
-_GUARDS = ("allow_reorder", "force_destroy")
-
 #: What dom0 is called where a disk names no backend domain.
 DOM0 = "Domain-0"
 
@@ -30,7 +27,7 @@ def read_specs(guests: object, place: str) -> list[GuestSpec]:
     """
     specs = []
     for guest in entries(guests, place):
-        config, ours = split_guest({key: value for key, value in guest.items() if key not in _GUARDS})
+        config, ours = split_guest(guest)
         check_ours(guest)
         if ours.get("state") == "absent":
             continue

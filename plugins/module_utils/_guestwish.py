@@ -12,16 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._declaration import nearest
-from ._guestconfig import GuestError, GuestSpec, declare_guest, split_guest, stored_name
+from ._guestconfig import OURS, GuestError, GuestSpec, declare_guest, split_guest, stored_name
 from ._guestfiles import Image, file_name, read_image
 from ._guestplan import GONE, RECREATE, STATES
 
 #: Options of a config that may be an image: ``{src, checksum}``.
 IMAGES = ("kernel", "ramdisk", "device_tree")
-
-#: Keys of a guest that are not xl's and may stand beside its config.
-OURS = ("state", "autostart", "path", "content", "recreate", "force_destroy", "allow_reorder")
-
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII | re.IGNORECASE)
 
@@ -122,14 +118,8 @@ def _wish(entry: Mapping[str, Any], defaults: Mapping[str, Any], config_dir: str
     if given is None or isinstance(given, (bool, Mapping, list)) or not str(given).strip():
         raise WishError("a guest needs a name")
     name = _name(given)
-    guards: dict[str, Any] = {key: said.pop(key) for key in ("force_destroy", "allow_reorder") if key in said}
     config, beside = split_guest(said)
-    ours: dict[str, Any] = {key: defaults.get(key) for key in OURS}
-    ours.update(beside)
-    ours.update(guards)
-    for key in ours:
-        if key not in OURS:
-            raise WishError(f"{name}: unknown key {key!r}{nearest(str(key), OURS)}")
+    ours: dict[str, Any] = {key: defaults.get(key) for key in OURS} | beside
     flags = check_ours({"name": name, **ours})
     images = []
     for option in IMAGES:

@@ -19,16 +19,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ._dialect import OPTIONS, DialectError, parse_dialect
+from ._diskstatus import DEAD, LAUNCHER_NODE, REASON_NODE, STATUS_NODE, plain
 from ._layout import STATE_INIT_WAIT
 from ._preflight import NODES_BACKEND, WATCHES_ATTACHED, WATCHES_IDLE
 from ._snapshot import Quota, Snapshot
 from ._store import Answer, Request, Store, StoreError, read
-from ._survey import LAUNCHER_NODE, USERDATA_DIR, EmptyStoreError, Scope, survey
+from ._survey import USERDATA_DIR, EmptyStoreError, Scope, survey
 from ._wire import OPS
 from ._xl import Xl, XlError
-
-#: Where the unit of a driver domain says whether its daemon runs (``ready`` or ``dead``).
-STATUS_NODE = "drivers/virtio-disk/status"
 
 #: What Linux tells of the hypervisor (Documentation/ABI/stable/sysfs-hypervisor-xen).
 _SYSFS = "/sys/hypervisor"
@@ -269,6 +267,7 @@ class _StoreView:
                     "domid": domid,
                     "alive": domain.alive,
                     "status": status.get(domid),
+                    "reason": snapshot.reasons.get(domid) if status.get(domid) == DEAD else None,
                     "launcher": snapshot.launchers.get(domid),
                     "guests": len({guest for guest, _devid in held}),
                     "disks": len(held),
@@ -316,13 +315,14 @@ def _read_store(open_store: Callable[[], Store], userdata: str) -> _StoreView:
                 return _StoreView(kind=kind, error=str(error))
             domids = sorted(snapshot.domains)
             # launchers again: a survey looks for them only where there are disks
-            status, launchers = (
+            status, launchers, reasons = (
                 _values(store, {domid: f"/local/domain/{domid}/{node}" for domid in domids})
-                for node in (STATUS_NODE, LAUNCHER_NODE)
+                for node in (STATUS_NODE, LAUNCHER_NODE, REASON_NODE)
             )
     except StoreError as error:
         return _StoreView(error=str(error))
-    return _StoreView(replace(snapshot, launchers=launchers), kind, status)
+    shown = {domid: plain(reason) for domid, reason in reasons.items()}
+    return _StoreView(replace(snapshot, launchers=launchers, reasons=shown), kind, status)
 
 
 def _values(store: Store, paths: Mapping[int, str]) -> dict[int, str]:

@@ -16,6 +16,7 @@ from typing import NamedTuple, Union
 
 from ._dialect import Dialect
 from ._diskspec import DiskSpec
+from ._diskstatus import DiskStatus
 from ._layout import STATE_INIT_WAIT, attachment
 from ._mmio import Place
 from ._plan import REMOVED, UNCHANGED, DiskPlan, GuestPlan, Plan, backend_of
@@ -56,6 +57,7 @@ class PicturedDisk(NamedTuple):
     facts: Target | None = None  #: None where nobody looked
     size: int | None = None  #: of the target in bytes when the guest got it, None where unknown
     bad: str | None = None  #: what is wrong with the vdev
+    told: DiskStatus | None = None  #: what the launcher of its backend says of it, where it has it already
 
 
 class PicturedGuest(NamedTuple):
@@ -84,8 +86,9 @@ class Backend:
 
     Attributes:
         label: what to call it.
-        launcher: whether our launcher runs its daemons; None where nobody knows.
+        launcher: whether our launcher runs its daemons, each behind a view; None where nobody knows.
         status: what its daemon says of itself; None where it says nothing.
+        reason: why its launcher says that there is none; None where it does not say.
         asked: its silence says something: the store was read, and nothing but the daemon's word tells.
         quota: its limits.
         new: virtio disks that it does not have yet.
@@ -95,6 +98,7 @@ class Backend:
     label: str
     launcher: bool | None = None
     status: str | None = None
+    reason: str | None = None
     asked: bool = True
     quota: Quota | None = None
     new: int = 0
@@ -155,8 +159,9 @@ class Scene:
             status = snapshot.statuses.get(domid)
             found = self.backends[domid] = Backend(
                 snapshot.domain(domid).label,
-                launcher=domid in snapshot.launchers,
+                launcher=domid in snapshot.launchers and domid not in snapshot.viewless,
                 status=status,
+                reason=snapshot.reasons.get(domid),
                 asked=status is not None or not self.patient,
                 quota=snapshot.quotas.get(domid),
             )
@@ -337,6 +342,7 @@ def _planned_disk(guest: GuestPlan, disk: DiskPlan, scene: Scene, look: Look | N
         served=_serves(live, backend, target),
         names=scene.identify(backend, target),
         facts=look(target) if look is not None and backend == 0 and pending else None,
+        told=scene.snapshot.told.get((backend, wanted.domid, disk.devid)),
     )
 
 

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from ._diskspec import DiskSpec, virtio_violations
+from ._diskstatus import DEAD, READY
 from ._findings import ERROR, WARNING, Finding
 from ._mmio import LIMIT, SLOT, SPI_FIRST, VPL011_SPI
 from ._picture import Backend, Key, Picture, PicturedDisk, PicturedGuest
@@ -23,9 +24,6 @@ from ._target import BLOCK, FILE, HELD, MISSING, UNKNOWN, Target
 #: What one virtio disk costs in xenstore (counted in a real store): nodes owned by the backend domain,
 #: nodes owned by the guest, watches of the backend domain's daemon while attached, and idle.
 NODES_BACKEND, NODES_GUEST, WATCHES_ATTACHED, WATCHES_IDLE = 18, 7, 2, 2
-
-#: What a backend domain's ``drivers/virtio-disk/status`` says once its daemon is there to serve.
-READY = "ready"
 
 #: The name of the daemon's process.
 DAEMON = "virtio-disk"
@@ -81,6 +79,7 @@ def _disk_rules(disk: PicturedDisk, spec: DiskSpec, picture: Picture) -> Iterabl
         yield from _virtio_rules(disk, spec, picture)
     if disk.facts is not None:
         yield from _storage_rules(disk, disk.facts, picture)
+    yield from _grown(disk)
 
 
 def _bootloader(guest: PicturedGuest) -> Iterable[Finding]:
@@ -171,13 +170,20 @@ def _storage_rules(disk: PicturedDisk, facts: Target, picture: Picture) -> Itera
             "The daemon cannot open it, or every write of the guest fails.",
             "Declare access: ro, or make the target writable.",
         )
-    if disk.size is not None and facts.size is not None and disk.size != facts.size:
+
+
+def _grown(disk: PicturedDisk) -> Iterable[Finding]:
+    """Storage of another size than its guest knows: seen there, or told by the launcher that looks at it."""
+    before, now = disk.size, None if disk.facts is None else disk.facts.size
+    if (before is None or now is None) and disk.served and disk.told is not None:
+        before, now = disk.told.size, disk.told.size_now
+    if before is not None and now is not None and before != now:
         yield Finding(
             "size-changed",
             WARNING,
             disk.guest,
             disk.vdev,
-            f"{disk.vdev}: {disk.target} had {disk.size} bytes when the guest got it, and has {facts.size} now",
+            f"{disk.vdev}: {disk.target} had {before} bytes when the guest got it, and has {now} now",
             "The guest goes on with the old size.",
             "Start it anew (state: restarted).",
         )
@@ -512,6 +518,8 @@ def _backends_down(disks: list[PicturedDisk], picture: Picture) -> Iterable[Find
             if backend.status is not None
             else "does not say whether its daemon runs"
         )
+        if backend.reason and backend.status == DEAD:
+            told += f" ({backend.reason})"
         named = list(guests)
         more = f" and {len(named) - 5} more" if len(named) > 5 else ""
         yield Finding(

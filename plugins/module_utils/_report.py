@@ -1,11 +1,12 @@
 # Copyright (c) xen.virtio contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disks and plans as results carry them: one shape for one disk and for a thousand. Pure."""
+"""What a call says at its end, and disks in it: one shape for one disk and for a thousand. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from ._layout import (
@@ -21,6 +22,35 @@ from ._layout import (
 )
 from ._plan import REMOVED, UNCHANGED, DiskPlan, GuestPlan, health, vdev_of
 from ._snapshot import Domain, LiveDisk, Snapshot, XenDisk
+
+
+@dataclass
+class Result:
+    """What a call found, did and left.
+
+    `failed` holds the sentence for a person where it did not end as declared.
+    """
+
+    changed: bool = False
+    guests: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    accepted: list[dict[str, Any]] = field(default_factory=list)
+    diff: list[dict[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    deprecations: list[str] = field(default_factory=list)
+    failed: str | None = None
+    msg: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The keys of the module's result."""
+        return {
+            "changed": self.changed,
+            "guests": self.guests,
+            "findings": self.findings,
+            "accepted": self.accepted,
+            "diff": self.diff,
+            "msg": self.failed or self.msg,
+        }
 
 
 def disk_result(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from ._diskstatus import DiskStatus
 from ._layout import BACKEND, FRONTEND, RECORD, STATE_CLOSED, STATE_INITIALISING, Branch
 
 MADE_BY_XL, MADE_ELSEWHERE, MAKER_UNKNOWN = "xl", "other", "unknown"
@@ -171,6 +172,10 @@ class Snapshot:
     xen_disks: dict[int, dict[int, XenDisk]] = field(default_factory=dict)  #: domid → devid → disk
     launchers: dict[int, str] = field(default_factory=dict)  #: backend domain → its launcher's version
     statuses: dict[int, str] = field(default_factory=dict)  #: backend domain → what its daemon says of itself
+    reasons: dict[int, str] = field(default_factory=dict)  #: backend domain → why its launcher says ``dead``
+    viewless: frozenset[int] = frozenset()  #: backend domains whose launcher runs daemons without views
+    #: backend domain, guest, device number → what the launcher says of a disk
+    told: dict[tuple[int, int, int], DiskStatus] = field(default_factory=dict)
     quotas: dict[int, Quota] = field(default_factory=dict)
 
     def disks_of(self, domid: int) -> dict[int, LiveDisk]:

@@ -23,6 +23,7 @@ import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from . import _sysfiles
 from ._target import BLOCK, FILE, HELD, HOLDER, MISSING, MOUNT, OTHER, SWAP, UNKNOWN, Target, Use
 
 #: Bytes of a sector in /sys/…/size, whatever the device's own (Linux, include/linux/blk_types.h).
@@ -60,12 +61,12 @@ def _names(path: str, status: os.stat_result, depth: int) -> set[str]:
     number = _number(status.st_rdev)
     names = {f"device {number}"}
     sysfs = f"/sys/dev/block/{number}"
-    backing = _line(f"{sysfs}/loop/backing_file")
+    backing = _sysfiles.line(f"{sysfs}/loop/backing_file")
     if backing and depth < 4:
         with contextlib.suppress(OSError):
             names |= _names(backing, os.stat(backing), depth + 1)
     if os.path.exists(f"{sysfs}/partition"):
-        whole = _line(f"{sysfs}/../dev")
+        whole = _sysfiles.line(f"{sysfs}/../dev")
         if whole:
             names.add(f"disk {whole} partition {number}")
     else:
@@ -79,8 +80,8 @@ def _number(device: int) -> str:
 
 def _partitions(sysfs: str) -> list[str]:
     """The device numbers of a disk's partitions."""
-    parts = (entry for entry in _entries(sysfs) if os.path.exists(f"{sysfs}/{entry}/partition"))
-    return [number for number in (_line(f"{sysfs}/{entry}/dev") for entry in parts) if number]
+    parts = (entry for entry in _sysfiles.entries(sysfs) if os.path.exists(f"{sysfs}/{entry}/partition"))
+    return [number for number in (_sysfiles.line(f"{sysfs}/{entry}/dev") for entry in parts) if number]
 
 
 # --- the kernel's tables -------------------------------------------------------------------------------
@@ -152,7 +153,7 @@ class Storage:
         if not stat.S_ISBLK(status.st_mode):
             return Target(OTHER, path)
         sysfs = f"/sys/dev/block/{_number(status.st_rdev)}"
-        sectors, readonly_word = _line(f"{sysfs}/size"), _line(f"{sysfs}/ro")
+        sectors, readonly_word = _sysfiles.line(f"{sysfs}/size"), _sysfiles.line(f"{sysfs}/ro")
         uses = tuple(self._uses(path, status))
         note = None
         if not uses:
@@ -189,8 +190,8 @@ class Storage:
         if swap is not None:
             yield Use(SWAP, swap, label)
         if not key.startswith("file "):
-            for entry in sorted(_entries(f"/sys/dev/block/{key}/holders")):
-                volume = _line(f"/sys/class/block/{entry}/dm/name")
+            for entry in sorted(_sysfiles.entries(f"/sys/dev/block/{key}/holders")):
+                volume = _sysfiles.line(f"/sys/class/block/{entry}/dm/name")
                 yield Use(HOLDER, f"/dev/{entry} ({volume})" if volume else f"/dev/{entry}", label)
 
     def _beside(self, key: str, covered: bool) -> Iterator[tuple[str, bool]]:
@@ -204,12 +205,12 @@ class Storage:
         if key.startswith("file "):
             return
         sysfs = f"/sys/dev/block/{key}"
-        backing = _line(f"{sysfs}/loop/backing_file")
+        backing = _sysfiles.line(f"{sysfs}/loop/backing_file")
         below = _key_of(backing) if backing else None
         if below is not None:
             yield below, covered
         if os.path.exists(f"{sysfs}/partition"):
-            disk = _line(f"{sysfs}/../dev")
+            disk = _sysfiles.line(f"{sysfs}/../dev")
             if disk:
                 yield disk, False
         elif covered:
@@ -220,7 +221,7 @@ class Storage:
         """Mount points by what is mounted there."""
         if self._mounted is None:
             self._mounted = {}
-            for mount in parse_mounts(_text("/proc/self/mountinfo")):
+            for mount in parse_mounts(_sysfiles.text("/proc/self/mountinfo")):
                 key: str | None = mount.device
                 if mount.device.startswith("0:"):
                     key = _key_of(mount.source) if mount.source.startswith("/dev/") else None
@@ -231,7 +232,7 @@ class Storage:
     def swapped(self) -> dict[str, str]:
         """The swaps by what they are in."""
         if self._swapped is None:
-            keys = ((_key_of(path), path) for path in parse_swaps(_text("/proc/swaps")))
+            keys = ((_key_of(path), path) for path in parse_swaps(_sysfiles.text("/proc/swaps")))
             self._swapped = {key: path for key, path in keys if key is not None}
         return self._swapped
 
@@ -239,10 +240,14 @@ class Storage:
         """The loop devices over each file or device."""
         if self._looped is None:
             self._looped = {}
-            for name in _entries("/sys/block"):
-                backing = _line(f"/sys/block/{name}/loop/backing_file") if name.startswith("loop") else None
+            for name in _sysfiles.entries("/sys/block"):
+                backing = (
+                    _sysfiles.line(f"/sys/block/{name}/loop/backing_file")
+                    if name.startswith("loop")
+                    else None
+                )
                 over = _key_of(backing) if backing else None
-                number = _line(f"/sys/block/{name}/dev")
+                number = _sysfiles.line(f"/sys/block/{name}/dev")
                 if over is not None and number:
                     self._looped.setdefault(over, []).append(number)
         return self._looped
@@ -269,7 +274,7 @@ def _called(key: str) -> str:
     name = next(
         (
             line[len("DEVNAME=") :]
-            for line in _text(f"/sys/dev/block/{key}/uevent").splitlines()
+            for line in _sysfiles.text(f"/sys/dev/block/{key}/uevent").splitlines()
             if line.startswith("DEVNAME=")
         ),
         None,
@@ -292,39 +297,13 @@ def _held(path: str, device: int) -> tuple[tuple[Use, ...], str | None]:
 def _openers(device: int) -> str:
     """The processes that have a device open, up to three; which of them holds it the kernel does not tell."""
     found: dict[str, str] = {}
-    for pid in _entries("/proc"):
-        for number in _entries(f"/proc/{pid}/fd") if pid.isdigit() and pid not in found else ():
+    for pid in _sysfiles.entries("/proc"):
+        for number in _sysfiles.entries(f"/proc/{pid}/fd") if pid.isdigit() and pid not in found else ():
             try:
                 status = os.stat(f"/proc/{pid}/fd/{number}")
             except OSError:
                 continue
             if stat.S_ISBLK(status.st_mode) and status.st_rdev == device:
-                found[pid] = f"{_line(f'/proc/{pid}/comm') or 'a process'} ({pid})"
+                found[pid] = f"{_sysfiles.line(f'/proc/{pid}/comm') or 'a process'} ({pid})"
                 break
     return ", ".join(list(found.values())[:3])
-
-
-# --- reading -------------------------------------------------------------------------------------------
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def _line(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.readline().rstrip("\n") or None
-    except OSError:
-        return None
-
-
-def _entries(path: str) -> list[str]:
-    try:
-        return os.listdir(path)
-    except OSError:
-        return []

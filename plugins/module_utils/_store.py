@@ -342,6 +342,15 @@ class Store(_Access):
     def __exit__(self, *_exc: object) -> None:
         self.close()
 
+    def fileno(self) -> int:
+        """The session's descriptor, for poll beside others (events that came with answers do not show there)."""
+        return self._channel.fileno()
+
+    @property
+    def has_events(self) -> bool:
+        """Whether events came already, with answers."""
+        return bool(self._channel.events)
+
     def close(self) -> None:
         """End the session; xenstored forgets its watches and any open transaction."""
         self._channel.close()

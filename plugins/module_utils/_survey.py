@@ -9,11 +9,22 @@ import json
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
 from itertools import chain, zip_longest
 from typing import Union
 
+from ._diskstatus import (
+    DISKS_NODE,
+    LAUNCHER_NODE,
+    REASON_NODE,
+    STATUS_NODE,
+    VIEW_NODE,
+    DiskStatus,
+    node_name,
+    parse,
+    plain,
+)
 from ._layout import DEVICE_KIND, Branch, backend_domid, number
 from ._snapshot import (
     DOMID_LIMIT,
@@ -39,11 +50,6 @@ _CONTROL, _IS_DOMAIN_INTRODUCED = OPS["CONTROL"], OPS["IS_DOMAIN_INTRODUCED"]
 #: tools/ocaml/xenstored/oxenstored.conf.in.
 DEFAULT_NODES = 1000
 DEFAULT_WATCHES_C, DEFAULT_WATCHES_OCAML = 128, 100
-
-#: Where our launcher says in a backend domain that it runs the daemons.
-LAUNCHER_NODE = "drivers/virtio-disk/launcher"
-#: Where the unit of the daemon says in its domain whether it runs (``ready``, ``dead``).
-STATUS_NODE = "drivers/virtio-disk/status"
 
 Wanted = Callable[[dict[int, Domain]], "Scope"]
 
@@ -95,17 +101,24 @@ def survey(
     daemons = scope.backends | set(served)
     launchers_then = _said(bulk, daemons, LAUNCHER_NODE)
     statuses_then = _said(bulk, daemons, STATUS_NODE)
+    reasons_then = _said(bulk, daemons, REASON_NODE)
+    views_then = _said(bulk, daemons, VIEW_NODE)
     asked = (scope.backends | (scope.guests or frozenset(domains))) - {0} if quotas else frozenset()
     quotas_then = _quotas(bulk, asked)
     bulk.send()
     devices = devices_then()
+    disks = _disks(store, scope, backends_then(), devices, permissions=permissions)
+    launchers = launchers_then()
     return Snapshot(
         domains=domains,
-        disks=_disks(store, scope, backends_then(), devices, permissions=permissions),
+        disks=disks,
         generic=_generic(store, devices),
         xen_disks=_xen_disks(store, devices),
-        launchers=launchers_then(),
+        launchers=launchers,
         statuses=statuses_then(),
+        reasons={domid: plain(reason) for domid, reason in reasons_then().items()},
+        viewless=frozenset(views_then()),
+        told=_told(store, disks, launchers),
         quotas=quotas_then(),
     )
 
@@ -552,6 +565,21 @@ def _said(bulk: _Bulk, backends: Iterable[int], node: str) -> Callable[[], dict[
         return {domid: value for domid, value in values if value}
 
     return found
+
+
+def _told(
+    store: Store, disks: Mapping[tuple[int, int], LiveDisk], launchers: Mapping[int, str]
+) -> dict[tuple[int, int, int], DiskStatus]:
+    """What launchers say of their disks."""
+    keys = [
+        (disk.backend_domid, *key)
+        for key, disk in disks.items()
+        if disk.backend_domid is not None and disk.backend_domid in launchers
+    ]
+    paths = [f"/local/domain/{backend}/{DISKS_NODE}/{node_name(*key)}" for backend, *key in keys]
+    replies = store.call([read(path) for path in paths])
+    lines = ((key, parse(_text(reply) or "")) for key, reply in zip(keys, replies))
+    return {key: line for key, line in lines if line is not None}
 
 
 # --- quotas --------------------------------------------------------------------------------------------

@@ -247,10 +247,6 @@ class Xl:
         """Set how much memory a guest shall have, at most its maximum; its balloon driver follows."""
         self.run("mem-set", str(domid), f"{mib}m")
 
-    def mem_max(self, domid: int, mib: int) -> None:
-        """Set the limit that the hypervisor holds a guest's memory to."""
-        self.run("mem-max", str(domid), f"{mib}m")
-
     def vcpu_set(self, domid: int, count: int) -> None:
         """Set how many vCPUs shall be online, at most its maximum; the guest follows."""
         self.run("vcpu-set", str(domid), str(count))
@@ -258,10 +254,6 @@ class Xl:
     def rename(self, domid: int, name: str) -> None:
         """Give a domain another name."""
         self.run("rename", str(domid), name)
-
-    def config_update(self, domid: int, path: str) -> None:
-        """Have xl keep another configuration for a domain: used when it reboots, not before."""
-        self.run("config-update", str(domid), path)
 
     def block_attach(self, domid: int, spec: str) -> None:
         """Attach a xen disk, given as an xl disk string."""
@@ -297,6 +289,34 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(_GRACE)
             return
+
+
+class AskedOnce(Xl):
+    """Looks once: what was asked of the host before is not asked again, nor is a question that it did not answer.
+
+    For one reading of a host by several parts of ours, which then all see the same. Never for what changes something.
+    """
+
+    #: Questions whose answers are the host's own; others may be about a file that has changed.
+    _KEPT = ("info", "list")
+
+    def __init__(self, path: str = "xl", *, timeout: float = TIMEOUT) -> None:
+        super().__init__(path, timeout=timeout)
+        self._answers: dict[tuple[str, ...], Answer | XlError] = {}
+
+    def ask(self, *arguments: str, timeout: float | None = None) -> Answer:
+        """As `Xl.ask`, but each question once."""
+        if arguments[0] not in self._KEPT:
+            return super().ask(*arguments, timeout=timeout)
+        if arguments not in self._answers:
+            try:
+                self._answers[arguments] = super().ask(*arguments, timeout=timeout)
+            except XlError as error:
+                self._answers[arguments] = error
+        answer = self._answers[arguments]
+        if isinstance(answer, XlError):
+            raise answer
+        return answer
 
 
 def host_release(xl: Xl) -> str | None:

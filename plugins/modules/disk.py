@@ -21,8 +21,11 @@ description:
 extends_documentation_fragment:
   - xen.virtio.attributes
   - xen.virtio.store
+  - xen.virtio.accept
   - xen.virtio.host
+  - xen.virtio.host.release
   - xen.virtio.host.xl
+  - xen.virtio.host.boot
 attributes:
   check_mode:
     support: full
@@ -103,14 +106,6 @@ options:
     description: Where declarations are kept on the host.
     type: path
     default: /etc/xen/virtio-disks
-  lib_dir:
-    description: Where the code that runs at boot is kept on the host.
-    type: path
-    default: /usr/local/lib/xen-virtio
-  unit_dir:
-    description: Where the boot service's systemd unit is put.
-    type: path
-    default: /etc/systemd/system
   wait:
     description: Whether to end only when all declared virtio disks are attached, and to fail where they are not.
     type: bool
@@ -125,34 +120,6 @@ options:
       - Waited for once a call. A daemon says that it is ready before it opens the image, and gives up where it cannot.
     type: float
     default: 0.5
-  xen:
-    description:
-      - The host's Xen release, such as V("4.20"), quoted, or V(v6) for a toolstack that carries the patch series' sixth
-        version.
-      - Asked of the host where left out.
-    type: raw
-  accept:
-    description:
-      - Findings that are known and wanted, each by its code, with a reason, for one domain and disk or for all.
-      - What destroys data or takes a disk from a guest cannot be accepted.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      code:
-        description: The finding's code, such as V(quota).
-        type: str
-        required: true
-      domain:
-        description: The domain it is about, all where left out.
-        type: str
-      vdev:
-        description: The disk it is about, all where left out.
-        type: str
-      reason:
-        description: Why it is accepted, for whoever reads the report.
-        type: str
-        required: true
 seealso:
   - module: xen.virtio.disk_info
   - module: xen.virtio.xenstore

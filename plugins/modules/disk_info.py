@@ -13,23 +13,12 @@ version_added: 0.1.0
 description:
   - Reads the virtio disks of one, some or all domains of a host from libxl's record, the frontend and the backend, and
     says how each is, where the three do not agree, and what dead domains left behind.
-  - Disks with specification xen are listed beside them.
+  - Disks with specification xen are listed beside them. Guests without disks are listed only where O(domains) has them.
 extends_documentation_fragment:
   - xen.virtio.attributes.info
   - xen.virtio.store
+  - xen.virtio.domains
   - xen.virtio.host
-options:
-  domains:
-    description:
-      - Names, domids or UUIDs of the guests to read.
-      - Left out, all guests with disks are read, and what dead domains left behind.
-    type: list
-    elements: raw
-    aliases: [domain]
-  settle:
-    description: Seconds after which a disk in state 2 must still be in it to count as attached. 0 reads once.
-    type: float
-    default: 0
 seealso:
   - module: xen.virtio.disk
   - module: xen.virtio.xenstore_info
@@ -92,6 +81,26 @@ guests:
               disk.
           type: str
           sample: attached
+        launcher:
+          description:
+            - What the launcher of the backend domain says of the disk (role P(xen.virtio.virtio_disk_backend#role)), null where
+              it says nothing.
+            - V(served); V(starting); V(waiting) where no daemon can be started yet; V(failed) where no daemon took the disk up
+              and none will be started any more; V(lost) where its daemon is gone and its guest has to be re-created.
+          type: dict
+          contains:
+            status: {description: One of these., type: str, sample: served}
+            reason: {description: "Why it is so, empty where there is nothing to say.", type: str, sample: ""}
+            version: {description: "Of the daemon, null where unknown.", type: str, sample: "1.0"}
+        size_at_attach:
+          description: Bytes of the target when the daemon was started, null where no launcher tells.
+          type: int
+          sample: 8589934592
+        size_now:
+          description: Bytes of the target now. Where it differs from RV(guests[].disks[].size_at_attach), the guest sees it
+            once it is restarted.
+          type: int
+          sample: 8589934592
         drift:
           description: Where the three trees do not agree, node by node; the record counts.
           type: list

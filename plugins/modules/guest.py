@@ -27,10 +27,14 @@ description:
 extends_documentation_fragment:
   - xen.virtio.attributes
   - xen.virtio.guest
+  - xen.virtio.accept
+  - xen.virtio.creation
   - xen.virtio.host
+  - xen.virtio.host.release
   - xen.virtio.host.xl
   - xen.virtio.host.config
   - xen.virtio.host.state
+  - xen.virtio.host.boot
   - xen.virtio.store
 attributes:
   check_mode:
@@ -110,79 +114,18 @@ options:
     description: Whether to keep the old configuration beside the new one.
     type: bool
     default: true
-  shutdown_timeout:
-    description: Seconds for a guest to power off after it was asked to.
-    type: float
-    default: 60
-  create_timeout:
-    description:
-      - Seconds for C(xl create). libxl gives backends 10 s, and the building of large guests takes its time before that.
-    type: float
-    default: 180
-  wait_timeout:
-    description: Seconds for the disks of a new guest to be served.
-    type: float
-    default: 10
-  settle:
-    description: Seconds after which the disks of a new guest must still be served. It runs only after that.
-    type: float
-    default: 0.5
-  lock_timeout:
-    description: Seconds to wait for another run that changes the same guests.
-    type: float
-    default: 60
-  accept:
-    description:
-      - Findings that are known and wanted, each by its code, with a reason, for one guest and disk or for all.
-      - What destroys data or takes a disk from a guest cannot be accepted.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      code:
-        description: The finding's code, such as V(quota).
-        type: str
-        required: true
-      domain:
-        description: The guest it is about, all where left out.
-        type: str
-      vdev:
-        description: The disk it is about, all where left out.
-        type: str
-      reason:
-        description: Why it is accepted, for whoever reads the report.
-        type: str
-        required: true
   targets:
     description:
       - What M(xen.virtio.storage_info) said about targets in driver domains, by the name of the driver domain.
       - Targets in dom0 are looked at by this module.
     type: dict
     default: {}
-  xen:
-    description:
-      - The host's Xen release, such as V("4.20"), quoted, or V(v6) for a toolstack that carries the sixth version of the
-        virtio patch series.
-      - Asked of the host where left out.
-    type: raw
   images_dir:
     description:
       - Where files that are given as C(src) and C(checksum) are kept, each under a name with its checksum. None is ever
         overwritten.
     type: path
     default: /var/lib/xen-virtio/images
-  lock_dir:
-    description: Where runs at the same time keep out of each other's way.
-    type: path
-    default: /run/xen-virtio
-  lib_dir:
-    description: Where the code that runs at boot is kept on the host.
-    type: path
-    default: /usr/local/lib/xen-virtio
-  unit_dir:
-    description: Where systemd's units are put.
-    type: path
-    default: /etc/systemd/system
 notes:
   - A dom0less guest is never created or ended from here. Its disks are managed with M(xen.virtio.disk).
   - C(on_poweroff), C(on_reboot), C(on_crash) and the like are held by the xl process that looks after a guest; they
@@ -300,6 +243,13 @@ guests:
       elements: str
       sample: ["cmdline: (none) -> quiet"]
     backup: {description: "Where the old configuration was kept, null where none was.", type: str}
+    held:
+      description:
+        - Disks of its last domain that whoever served them was not seen to let go of, and so may still be written to. Each
+          has C(vdev), C(target), C(backend), C(backend_domid) and C(backend_uuid). No new domain is given them.
+      type: list
+      elements: dict
+      sample: []
     disks:
       description: Its disks, as M(xen.virtio.disk) tells of them; empty where it has no domain.
       type: list
@@ -314,6 +264,11 @@ accepted:
   returned: when the declaration could be read
   type: list
   elements: dict
+unread:
+  description: Whether the host's store could not be read, so that nothing is said of what is declared.
+  returned: when that is so
+  type: bool
+  sample: true
 msg:
   description: One line on what happened or what is wrong.
   returned: always

@@ -13,42 +13,30 @@ version_added: 0.1.0
 description:
   - Reads all or some domains of a host but dom0, whoever made them, and for each its run state, memory and vCPUs, the
     configuration that lies on the host for it, what it was made from, and its disks as M(xen.virtio.disk_info) has them.
+  - One of O(domains) that the host does not have is returned as V(absent), with its configuration where there is one.
   - Configurations are returned in the form in which an inventory declares a guest.
   - Takes one C(xl list), one C(xl list -l) and one reading of xenstore, however many guests there are. Without xl, and
     where it fails, the run state is unknown and the rest is told.
 extends_documentation_fragment:
   - xen.virtio.attributes.info
   - xen.virtio.store
+  - xen.virtio.domains
   - xen.virtio.host
+  - xen.virtio.host.release
   - xen.virtio.host.xl
   - xen.virtio.host.config
   - xen.virtio.host.state
 options:
-  domains:
-    description:
-      - Names, domids or UUIDs of the guests to read. One that the host does not have is returned as V(absent), with its
-        configuration where there is one.
-      - Left out, all domains but dom0 are read, and what dead ones left behind.
-    type: list
-    elements: raw
-    aliases: [domain]
   configs:
     description: Whether to list all configurations in O(config_dir) too, those of guests without a domain among them.
     type: bool
     default: false
   texts:
-    description: Whether to return configurations as they are written, beside their meaning. They may hold passwords.
+    description:
+      - Whether to return configurations as they are written, beside their meaning.
+      - They may hold passwords, which are hidden in the meaning unless this is set.
     type: bool
     default: false
-  settle:
-    description: Seconds after which a disk in state 2 must still be in it to count as attached. 0 reads once.
-    type: float
-    default: 0
-  xen:
-    description:
-      - The host's Xen release, such as V("4.20"), quoted, in whose language configurations are read.
-      - Asked of the host where left out.
-    type: raw
 seealso:
   - module: xen.virtio.host_info
   - module: xen.virtio.disk_info

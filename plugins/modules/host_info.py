@@ -123,6 +123,10 @@ backends:
       description: What stands in C(drivers/virtio-disk/status), V(ready) or V(dead), null where there is no such node.
       type: str
       sample: ready
+    reason:
+      description: Why this collection's launcher says V(dead) there, else null.
+      type: str
+      sample: null
     launcher:
       description: The version of this collection's launcher where that runs the daemons, else null.
       type: str

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lab import LabError
 
-from benchmarks import disks, guests, memory, playbook
+from benchmarks import audit, disks, guests, inventory, launcher, memory, playbook, rollout, scale, view
 from benchmarks.figures import Figure, table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +34,15 @@ def benchmarks(quick: bool) -> dict[str, Callable[[], Iterator[Figure]]]:
         "task": lambda: playbook.tasks(min(most, 100), 3 if quick else 7),
         "loops": lambda: playbook.loops(10 if quick else 100),
         "guests": lambda: guests.guests(10 if quick else 50, 3, 3 if quick else 7),
+        "inventory": lambda: inventory.inventory(5 if quick else 25, 2 if quick else 5, 3 if quick else 5),
+        "audit": lambda: audit.audit(5 if quick else 25, 2 if quick else 5, 3 if quick else 5),
+        "scale": lambda: scale.scale(
+            (10, 50) if quick else (100, 1000), (100, 500) if quick else (1000, 10000)
+        ),
+        "rollout": lambda: rollout.rollout(5 if quick else 25, 2 if quick else 5, 3 if quick else 5),
         "memory": lambda: memory.memory(most),
+        "view": lambda: view.view(7 if quick else 31),
+        "launcher": lambda: launcher.launcher(5 if quick else 30, 10 if quick else 100, 3 if quick else 15),
     }
 
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Literal
 
-from ansible_collections.xen.virtio.plugins.module_utils._disk import Result, run
+from ansible_collections.xen.virtio.plugins.module_utils._disk import run
 from ansible_collections.xen.virtio.plugins.module_utils._disk_module import job_of
+from ansible_collections.xen.virtio.plugins.module_utils._report import Result
 from ansible_collections.xen.virtio.plugins.module_utils._store import Store
 from provisioning import DEFAULTS, NoXl, userdata
 

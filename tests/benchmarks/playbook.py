@@ -92,6 +92,8 @@ def play(host: LabHost, folder: Path, listed: list[dict[str, Any]]) -> dict[str,
     times: dict[str, list[float]] = defaultdict(list)
     for line in record.read_text().splitlines() if record.exists() else ():
         entry = json.loads(line)
+        if "task" not in entry:
+            continue
         wrong = entry["failed"] or (entry["task"] in (ADD, LOOP) and not entry["changed"])
         if wrong or (entry["task"] == KEEP and entry["changed"]):
             raise RuntimeError(f"the task {entry['task']!r} did not do what it should: {entry}")

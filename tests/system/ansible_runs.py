@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -82,15 +80,3 @@ def run_module(
     result["failed"] = done.returncode != 0
     result["stdout"] = done.stdout
     return result
-
-
-def old_python() -> str:
-    """Python 3.9, the oldest that boards have; where this machine has none, our own, and a word about it."""
-    found = shutil.which("python3.9")
-    if (
-        found is not None
-        and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0
-    ):
-        return found
-    warnings.warn("no python3.9 on PATH: the board of this test has our own", stacklevel=2)
-    return sys.executable

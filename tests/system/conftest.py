@@ -11,11 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backends import controller, dom0, driver_domain, machine, machines, make_driver_domain, make_machine
 from lab import LabHost, LabUnavailable
+from machine import old_python
 from oracle.fixtures import truth
 
 #: Fixtures of the tests in this folder.
-__all__ = ["lab", "lab_any", "lab_factory", "truth"]
+__all__ = [
+    "controller",
+    "dom0",
+    "domd",
+    "domu",
+    "driver_domain",
+    "lab",
+    "lab_any",
+    "lab_factory",
+    "machine",
+    "machines",
+    "make_driver_domain",
+    "make_machine",
+    "old_python",
+    "truth",
+]
 
 LabFactory = Callable[..., LabHost]
 
@@ -47,3 +64,15 @@ def lab(lab_factory: LabFactory) -> LabHost:
 def lab_any(request: pytest.FixtureRequest, lab_factory: LabFactory) -> LabHost:
     """A lab host of Xen 4.17, once with the C xenstored and once with oxenstored."""
     return lab_factory(daemon=request.param)
+
+
+@pytest.fixture
+def domd(lab_any: LabHost) -> int:
+    """A driver domain on the host ``lab_any``."""
+    return lab_any.add_domain("DomD", kind="toolstack")
+
+
+@pytest.fixture
+def domu(lab_any: LabHost) -> int:
+    """A dom0less guest on the host ``lab_any``."""
+    return lab_any.add_domain(kind="dom0less")

@@ -19,9 +19,11 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 def until(condition: Callable[[], bool], bound: float = BOUND) -> bool:
     """Whether the condition comes true before the bound."""
     deadline = time.monotonic() + bound
-    while not condition() and time.monotonic() < deadline:
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
         time.sleep(0.01)
-    return condition()
+    return True
 
 
 def virtio_disk(vdev: str = "xvda", target: str = "/dev/vg/a", backend: str | int | None = "DomD") -> str:

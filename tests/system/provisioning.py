@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.xen.virtio.plugins.module_utils._disk import Result, run
+from ansible_collections.xen.virtio.plugins.module_utils._disk import run
 from ansible_collections.xen.virtio.plugins.module_utils._disk_info import gather
 from ansible_collections.xen.virtio.plugins.module_utils._disk_module import ARGUMENT_SPEC, job_of
+from ansible_collections.xen.virtio.plugins.module_utils._report import Result
 from ansible_collections.xen.virtio.plugins.module_utils._store import Store
 from ansible_collections.xen.virtio.plugins.module_utils._xl import Xl
 from lab import LabHost

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from ansible_runs import environment
 from lab import LabHost
+from lab.namespace import ALONE
 
 CONNECTIONS = Path(__file__).with_name("connection")
 
@@ -29,10 +31,14 @@ class Fleet:
         self.folder = folder
         self.hosts = hosts
         self.python: str | None = None  # of the lab hosts; our own where None
+        self.apart = (
+            False  # whether a module sees no processes but its own: other tests have daemons meanwhile
+        )
         self.inventory = folder / "inventory"
         self.variables: dict[str, Any] = {"dom0_packages": [], "dom0_services": []}
         self.of_host: dict[str, dict[str, Any]] = {name: {} for name in hosts}
         self.more: dict[str, dict[str, Any]] = {}  # hosts beside dom0s: their connection variables
+        self.others: dict[str, dict[str, Any]] = {}  # dom0s that are no lab hosts: the same
         (self.inventory / "group_vars").mkdir(parents=True)
         (self.inventory / "host_vars").mkdir()
 
@@ -41,18 +47,31 @@ class Fleet:
         return {
             "ansible_connection": "lab",
             "lab_enter": str(host.folder / "enter"),
-            "ansible_python_interpreter": self.python or sys.executable,
+            "ansible_python_interpreter": self._python(host.folder.name),
             "ansible_remote_tmp": "/run/ansible",
         }
 
+    def _python(self, name: str) -> str:
+        python = self.python or sys.executable
+        if not self.apart:
+            return python
+        path = self.folder / f"python-{name}"
+        path.write_text(f'#!/bin/sh\nexec {shlex.join([*ALONE, python])} "$@"\n')
+        path.chmod(0o755)
+        return str(path)
+
     def add_driver_domain(self, name: str, host: LabHost, domid: int) -> None:
         """An inventory's host that is a driver domain."""
-        python = host.domain_python(domid)
+        python = host.domain_python(domid, alone=self.apart)
         self.more[name] = {"ansible_connection": "local", "ansible_python_interpreter": python}
+
+    def add_hosts(self, **hosts: dict[str, Any]) -> None:
+        """Hosts of the inventory's group of dom0s that are no lab hosts, with their connection variables."""
+        self.others |= hosts
 
     def write_hosts(self) -> None:
         """Where hosts are, without any variables of the product's."""
-        dom0s = {name: self.connection(host) for name, host in self.hosts.items()}
+        dom0s = {**self.others, **{name: self.connection(host) for name, host in self.hosts.items()}}
         tree = {"all": {"hosts": self.more, "children": {"xen_dom0": {"hosts": dom0s}}}}
         (self.inventory / "hosts.json").write_text(json.dumps(tree))
 
@@ -69,12 +88,13 @@ class Fleet:
         """One run of ``ansible-playbook``; ``extra`` are extra variables."""
         if rewrite:
             self.write()
+        words = ["-i", str(self.inventory / "hosts.json"), playbook, "-e", json.dumps(extra), *arguments]
+        return self.command("ansible-playbook", *words, check=check)
+
+    def command(self, program: str, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """One of Ansible's programs as somebody types it in the controller's folder."""
         done = subprocess.run(
-            [
-                str(Path(sys.executable).with_name("ansible-playbook")),
-                *("-i", str(self.inventory / "hosts.json"), playbook, "-e", json.dumps(extra)),
-                *arguments,
-            ],
+            [str(Path(sys.executable).with_name(program)), *words],
             check=False,
             capture_output=True,
             text=True,

@@ -20,18 +20,6 @@ from lab import LabHost
 from provisioning import actions, codes, disk, guest, info, places, provision
 
 
-@pytest.fixture
-def domd(lab_any: LabHost) -> int:
-    """A driver domain on the host."""
-    return lab_any.add_domain("DomD", kind="toolstack")
-
-
-@pytest.fixture
-def domu(lab_any: LabHost) -> int:
-    """A dom0less guest on the host."""
-    return lab_any.add_domain(kind="dom0less")
-
-
 def _tree(host: LabHost, *tops: str) -> dict[str, tuple[bytes, tuple[str, ...]]]:
     found: dict[str, tuple[bytes, tuple[str, ...]]] = {}
     for top in tops:

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils import _disk
 from ansible_collections.xen.virtio.plugins.module_utils._apply import apply
-from ansible_collections.xen.virtio.plugins.module_utils._disk import DiskError, Result
+from ansible_collections.xen.virtio.plugins.module_utils._disk import DiskError
+from ansible_collections.xen.virtio.plugins.module_utils._report import Result
 from ansible_collections.xen.virtio.plugins.module_utils._snapshot import ResolveError
 from ansible_collections.xen.virtio.plugins.module_utils._store import Store, StoreError, write
 from ansible_runs import run_module
@@ -28,18 +29,6 @@ from provisioning import actions, codes, disk, guest, info, provision
 
 BOUND = 60.0  # seconds: no call may hang, however busy the machine
 TESTS = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture
-def domd(lab_any: LabHost) -> int:
-    """A driver domain on the host."""
-    return lab_any.add_domain("DomD", kind="toolstack")
-
-
-@pytest.fixture
-def domu(lab_any: LabHost) -> int:
-    """A dom0less guest on the host."""
-    return lab_any.add_domain(kind="dom0less")
 
 
 def twenty(*domids: int) -> list[dict[str, Any]]:

@@ -12,19 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from boards import prepared
 from guest_calls import BASE, actions, call, disk, guest
 from guests import create, domid_of, until, virtio_disk, write_config
 from lab import LabHost
 
 LabFactory = Callable[..., LabHost]
-
-
-def prepared(host: LabHost) -> LabHost:
-    """Backends and guests that answer, and a driver domain DomD (1) that says it is ready."""
-    host.answer_backends()
-    host.guest_answers()
-    assert host.add_domain(name="DomD", kind="toolstack", ready=["virtio-disk"]) == 1
-    return host
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 import pytest
+from boards import prepared
 from guest_calls import actions, call, disk, guest
 from guests import create, domid_of, write_config
 from lab import LabHost
@@ -18,10 +19,7 @@ from lab import LabHost
 @pytest.fixture
 def board(lab: LabHost) -> LabHost:
     """A host with backends and guests that answer, and a driver domain DomD that says it is ready."""
-    lab.answer_backends()
-    lab.guest_answers()
-    assert lab.add_domain(name="DomD", kind="toolstack", ready=["virtio-disk"]) == 1
-    return lab
+    return prepared(lab)
 
 
 @pytest.mark.parametrize("state", ["running", "paused", "restarted", "absent"])

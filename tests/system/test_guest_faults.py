@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from boards import prepared
 from guest_calls import actions, call, disk, guest, start
 from guests import domid_of, until, xls_daemons
 from lab import LabHost
-from test_guest import TWO, LabFactory, config_of, only, prepared, steady
+from test_guest import TWO, LabFactory, config_of, only, steady
 
 #: Seconds: short, so that a test need not wait for what will not come.
 SOON = {"shutdown_timeout": 2, "wait_timeout": 2}

@@ -101,6 +101,14 @@ def test_what_a_guest_was_made_from_where_xl_was_told(host: Host) -> None:
     assert "memory = 128\n" in guest["config"]["text"]
 
 
+def test_passwords_are_hidden_until_texts_are_asked_for(host: Host) -> None:
+    host.write("domu1", vncpasswd='"s3cret"')
+    shown = json.dumps(host.ask(configs=True))
+    assert "vncpasswd" in shown
+    assert "s3cret" not in shown
+    assert "s3cret" in json.dumps(host.ask(configs=True, texts=True))
+
+
 @pytest.mark.parametrize("state", ["paused", "shutdown", "crashed"])
 def test_run_states(host: Host, state: str) -> None:
     kept = {"on_poweroff": '"preserve"', "on_crash": '"preserve"'}

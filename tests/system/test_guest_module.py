@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 from ansible_runs import run_module
+from boards import prepared
 from guest_calls import BASE, disk, guest
 from guests import domid_of, until
 from lab import LabHost
 from provisioning import provision
-from test_guest import LabFactory, prepared
+from test_guest import LabFactory
 
 TWO = guest("linux1", disk("xvda", "/dev/vg/a"), disk("xvdb", "/dev/vg/b", access="ro"))
 UNIT = "etc/systemd/system/xen-virtio-guest@linux1.service"

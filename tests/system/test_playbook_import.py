@@ -11,18 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from boards import prepared
 from guests import create, domid_of, write_config
 from lab import LabHost
 from role_runs import Fleet, changed, told
 
 IMPORT, SITE = "xen.virtio.import_guests", "xen.virtio.site"
-
-
-def prepare(host: LabHost) -> LabHost:
-    host.answer_backends()
-    host.guest_answers()
-    host.add_domain("DomD", kind="toolstack", ready=["virtio-disk"])
-    return host
 
 
 def empty(folder: Path, **hosts: LabHost) -> Fleet:
@@ -50,7 +44,7 @@ EXTRA = {"dom0_packages": [], "dom0_services": [], "xen_driver_domains": {"DomD"
 
 
 def test_import_one_host_and_apply_it_right_after(lab_any: LabHost, tmp_path: Path) -> None:
-    host = prepare(lab_any)
+    host = prepared(lab_any)
     create(host, "linux1", 2, vcpus=2, cmdline="root=/dev/vda rw # it's", on_crash="destroy")
     create(host, "linux2", ["backend=DomD,/dev/vg/z,raw,xvdz,r,specification=virtio"], extra="quiet")
     write_config(host, "idle", 1)
@@ -72,7 +66,7 @@ def test_import_one_host_and_apply_it_right_after(lab_any: LabHost, tmp_path: Pa
 
 
 def test_what_hosts_have_in_common_goes_to_the_group(lab_factory: Any, tmp_path: Path) -> None:
-    one, two = (prepare(lab_factory()) for _host in range(2))
+    one, two = (prepared(lab_factory()) for _host in range(2))
     for host, memory in ((one, 64), (two, 96)):
         create(host, "linux1", 1, memory=memory, kernel="/bin/sh")
     create(two, "linux2", 0, kernel="/bin/sh")
@@ -125,7 +119,7 @@ def test_what_a_user_wrote_is_never_lost(lab: LabHost, tmp_path: Path, there: st
 
 
 def test_what_is_left_out_is_said(lab: LabHost, tmp_path: Path) -> None:
-    host = prepare(lab)
+    host = prepared(lab)
     host.add_domain()
     (host.root / "etc/xen/broken.cfg").write_text('name = "broken\n')
     for name in ("a.cfg", "b.cfg"):

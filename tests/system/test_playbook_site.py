@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_runs import old_python
+from boards import prepared
 from guests import BOUND, domid_of, until
 from lab import LabHost
 from role_runs import Fleet, changed, told
@@ -49,10 +49,7 @@ def running(host: LabHost) -> list[bool]:
 
 
 def test_from_nothing_to_running_guests(lab_any: LabHost, tmp_path: Path) -> None:
-    host = lab_any
-    host.answer_backends()
-    host.guest_answers()
-    host.add_domain("DomD", kind="toolstack", ready=["virtio-disk"])
+    host = prepared(lab_any)
     fleet = fleet_of(tmp_path, b01=host)
     assert changed(fleet.play(SITE, "--check", "--diff")) > 0
     assert running(host) == [False, False]
@@ -66,11 +63,7 @@ def test_an_empty_inventory_is_no_error(lab: LabHost, tmp_path: Path) -> None:
 
 
 def test_one_bad_host_does_not_keep_the_others(lab_factory: Any, tmp_path: Path) -> None:
-    good, bad = lab_factory(), lab_factory()
-    for host in (good, bad):
-        host.answer_backends()
-        host.guest_answers()
-        host.add_domain("DomD", kind="toolstack", ready=["virtio-disk"])
+    good, bad = prepared(lab_factory()), prepared(lab_factory())
     fleet = fleet_of(tmp_path, b01=good, b02=bad)
     bad.xenstored.kill()
     done = fleet.play(SITE, check=False)
@@ -97,9 +90,9 @@ def board(lab_factory: Any) -> LabHost:
     return host
 
 
-def test_a_board_with_a_root_that_cannot_be_written(board: LabHost, tmp_path: Path) -> None:
+def test_a_board_with_a_root_that_cannot_be_written(board: LabHost, tmp_path: Path, old_python: str) -> None:
     fleet = fleet_of(tmp_path, b01=board)
-    fleet.python = old_python()
+    fleet.python = old_python
     del fleet.variables["dom0_packages"], fleet.variables["dom0_services"]
     fleet.variables |= {
         "dom0_packages": [],

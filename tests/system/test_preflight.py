@@ -12,21 +12,10 @@ from typing import Any
 
 import pytest
 from lab import LabHost
+from machine import needs_loops
 from provisioning import codes, disk, guest, provision
 
 STATUS = "drivers/virtio-disk/status"
-
-
-@pytest.fixture
-def domd(lab_any: LabHost) -> int:
-    """A driver domain."""
-    return lab_any.add_domain("DomD", kind="toolstack")
-
-
-@pytest.fixture
-def domu(lab_any: LabHost) -> int:
-    """A guest that xl did not make."""
-    return lab_any.add_domain(kind="dom0less")
 
 
 def findings(result: Any) -> list[tuple[str, str, str | None]]:
@@ -72,10 +61,7 @@ def test_a_file_by_two_names_in_two_guests(lab_any: LabHost, domu: int, tmp_path
     assert "the same storage: file" in str(refused.failed)
 
 
-@pytest.mark.skipif(
-    os.geteuid() != 0 or not Path("/dev/loop-control").exists(),
-    reason="a fact of this machine: no root, or no loop devices",
-)
+@needs_loops
 def test_a_target_that_dom0_has_mounted(lab_any: LabHost, domu: int, tmp_path: Path) -> None:
     image, where = tmp_path / "image", tmp_path / "mounted"
     image.write_bytes(b"")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from boards import prepared
 from guests import domid_of
 from lab import LabHost
 from role_runs import Fleet, changed, told
@@ -29,14 +30,6 @@ def guest(*disks: Any, **more: Any) -> dict[str, Any]:
     return {"type": "pvh", "kernel": kernel, "disks": list(disks), **more}
 
 
-def prepare(host: LabHost) -> LabHost:
-    """A host with a driver domain, and backends and guests that answer."""
-    host.answer_backends()
-    host.guest_answers()
-    host.add_domain("DomD", kind="toolstack", ready=["virtio-disk"])
-    return host
-
-
 def fleet_of(folder: Path, **hosts: LabHost) -> Fleet:
     """A controller with an inventory that declares nothing yet, and one kernel."""
     fleet = Fleet(folder / "controller", **hosts)
@@ -48,7 +41,7 @@ def fleet_of(folder: Path, **hosts: LabHost) -> Fleet:
 
 @pytest.fixture
 def fleet(lab: LabHost, tmp_path: Path) -> Fleet:
-    return fleet_of(tmp_path, b01=prepare(lab))
+    return fleet_of(tmp_path, b01=prepared(lab))
 
 
 def running(host: LabHost) -> set[str]:
@@ -58,7 +51,7 @@ def running(host: LabHost) -> set[str]:
 
 
 def test_from_nothing_to_running_and_then_nothing_to_do(lab_any: LabHost, tmp_path: Path) -> None:
-    fleet = fleet_of(tmp_path, b01=prepare(lab_any))
+    fleet = fleet_of(tmp_path, b01=prepared(lab_any))
     fleet.variables["xen_guests"] = {
         "linux1": guest(disk()),
         "linux2": guest(disk("/dev/vg/b", "xvdb", access="ro"), memory=96),
@@ -84,7 +77,7 @@ def test_from_nothing_to_running_and_then_nothing_to_do(lab_any: LabHost, tmp_pa
 
 
 def test_what_a_board_has_of_its_own_and_which_guests_are_meant(lab_factory: Any, tmp_path: Path) -> None:
-    one, two = (prepare(lab_factory()) for _host in range(2))
+    one, two = (prepared(lab_factory()) for _host in range(2))
     fleet = fleet_of(tmp_path, b01=one, b02=two)
     fleet.variables["xen_guests"] = [{"name": name, **guest()} for name in ("linux1", "linux2")]
     fleet.of_host["b02"]["xen_guest_overrides"] = {"linux2": {"memory": 128}}

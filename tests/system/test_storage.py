@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils._storage import Storage
-from ansible_runs import old_python, run_ansible, run_module
+from ansible_runs import run_ansible, run_module
+from machine import needs_loops
+from skips import FACT
 
 MEBIBYTE = 1 << 20
 
@@ -27,12 +28,6 @@ def run(*command: object) -> str:
         [str(word) for word in command], check=True, capture_output=True, text=True, timeout=60
     ).stdout.strip()
 
-
-def _loops() -> bool:
-    return os.geteuid() == 0 and Path("/dev/loop-control").exists() and shutil.which("losetup") is not None
-
-
-needs_loops = pytest.mark.skipif(not _loops(), reason="a fact of this machine: no root, or no loop devices")
 
 Loop = Callable[..., str]
 
@@ -175,7 +170,7 @@ def test_swap(tmp_path: Path, cleaning: ExitStack, loop: Loop, kind: str) -> Non
     try:
         run("swapon", target)
     except subprocess.CalledProcessError as error:
-        pytest.skip(f"a fact of this machine: no swap: {error.stderr}")
+        pytest.skip(f"{FACT} no swap: {error.stderr}")
     cleaning.callback(run, "swapoff", target)
     assert uses(path) == [("swap", target, target)]
     assert uses(target) == [("swap", target, target)]
@@ -234,10 +229,10 @@ def test_mounted_where_we_do_not_see_it(tmp_path: Path, loop: Loop) -> None:
 
 
 @pytest.mark.parametrize("flags", [(), ("--check", "--diff")])
-def test_the_module_on_the_oldest_python(tmp_path: Path, flags: tuple[str, ...]) -> None:
+def test_the_module_on_the_oldest_python(tmp_path: Path, old_python: str, flags: tuple[str, ...]) -> None:
     path = image(tmp_path / "image", 4096)
     listed = [str(path), "/nonexistent", str(path)]
-    done = run_module(tmp_path, old_python(), "xen.virtio.storage_info", {"targets": listed}, *flags)
+    done = run_module(tmp_path, old_python, "xen.virtio.storage_info", {"targets": listed}, *flags)
     assert not done["failed"], done["stdout"]
     assert not done["changed"]
     facts: dict[str, Any] = done["targets"]

@@ -16,7 +16,9 @@ DOCUMENTATION = """
 name: stopwatch
 type: aggregate
 short_description: Seconds a task
-description: One JSON object a task, one a line, in the file that the environment variable STOPWATCH names.
+description:
+  - One JSON object a task and host, one a line, in the file that the environment variable STOPWATCH names.
+  - The last has the seconds from the first task's start to the end, as C(whole).
 """
 
 
@@ -28,10 +30,19 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     CALLBACK_NAME = "stopwatch"
     CALLBACK_NEEDS_ENABLED = True
 
+    _begun: float | None = None
+
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         """The clock starts."""
         self._name = task.get_name()
         self._start = time.perf_counter()
+        if self._begun is None:
+            self._begun = self._start
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        """The other clock stops."""
+        if self._begun is not None:
+            self._write({"whole": time.perf_counter() - self._begun})
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """The clock stops."""
@@ -44,11 +55,14 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def _note(self, result: Any, failed: bool) -> None:
         seconds = time.perf_counter() - self._start
         answer = getattr(result, "result", None) or result._result
-        record = {
+        record: dict[str, Any] = {
             "task": self._name,
             "seconds": seconds,
             "changed": bool(answer.get("changed")),
             "failed": str(answer.get("msg")) if failed else None,
         }
+        self._write(record)
+
+    def _write(self, record: dict[str, Any]) -> None:
         with open(os.environ["STOPWATCH"], "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")

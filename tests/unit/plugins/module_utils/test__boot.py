@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils import _boot
 from ansible_collections.xen.virtio.plugins.module_utils._boot import KeptError, job_of, load, main
-from ansible_collections.xen.virtio.plugins.module_utils._disk import Job, Result
+from ansible_collections.xen.virtio.plugins.module_utils._disk import Job
 from ansible_collections.xen.virtio.plugins.module_utils._plan import PlanError
+from ansible_collections.xen.virtio.plugins.module_utils._report import Result
 from ansible_collections.xen.virtio.plugins.module_utils._snapshot import UnknownDomainError
 from unit.plugins.module_utils.hosts import disk, guest
 

@@ -16,12 +16,12 @@ from ansible_collections.xen.virtio.plugins.module_utils._disk import (
     REPLANS,
     DiskError,
     Job,
-    Result,
     dialect_of,
     run,
 )
 from ansible_collections.xen.virtio.plugins.module_utils._disk_info import gather
 from ansible_collections.xen.virtio.plugins.module_utils._disk_module import as_text, seconds
+from ansible_collections.xen.virtio.plugins.module_utils._report import Result
 from ansible_collections.xen.virtio.plugins.module_utils._snapshot import ResolveError
 from ansible_collections.xen.virtio.plugins.module_utils._store import StoreError
 from ansible_collections.xen.virtio.plugins.module_utils._survey import Scope, survey

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils._dialect import parse_dialect
 from ansible_collections.xen.virtio.plugins.module_utils._guest_info import (
-    _autostarted,
     _kib,
     _Reader,
+    autostarted,
     leftover,
     run_state,
 )
@@ -60,7 +60,7 @@ def test_run_state(domain: Domain | None, states: dict[int, RunState] | None, wo
     ],
 )
 def test_leftovers(state: str, recorded: bool, why: str | None) -> None:
-    assert leftover(ALIVE, state, recorded=recorded) == why
+    assert leftover(state, recorded=recorded) == why
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_uuid_that_a_guest_made_up_names_no_file(tmp_path: Path, uuid: str | N
 
 
 def test_which_guests_come_up_with_the_host(tmp_path: Path) -> None:
-    assert _autostarted(str(tmp_path)) == frozenset()
+    assert autostarted(str(tmp_path)) == frozenset()
     folder = tmp_path / "autostart"
     folder.mkdir()
     for file, text in (
@@ -118,4 +118,4 @@ def test_which_guests_come_up_with_the_host(tmp_path: Path) -> None:
         ("list.json", "[]"),
     ):
         (folder / file).write_text(text)
-    assert _autostarted(str(tmp_path)) == {"linux1"}
+    assert autostarted(str(tmp_path)) == {"linux1"}

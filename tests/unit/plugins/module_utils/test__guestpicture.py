@@ -15,7 +15,6 @@ from ansible_collections.xen.virtio.plugins.module_utils._guestpicture import (
     DriverDomainsError,
     from_guests,
     read_driver_domains,
-    unchecked,
 )
 from ansible_collections.xen.virtio.plugins.module_utils._layout import RECORD
 from ansible_collections.xen.virtio.plugins.module_utils._preflight import preflight
@@ -390,12 +389,6 @@ def test_disks_that_are_there_cost_nothing_new() -> None:
 def test_driver_domains_of_another_shape(given: object, said: str) -> None:
     with pytest.raises(DriverDomainsError, match=said):
         read_driver_domains(given)
-
-
-def test_what_nobody_looked_at() -> None:
-    specs = [declare_guest(declared("domu1", disk(), disk("xvdb", B), f"{C},,xvdc", ",,hdc,cdrom"))]
-    picture = from_guests(specs, DIALECTS["4.20"], targets={"DomD": {A: Target("block")}})
-    assert unchecked(picture) == {"DomD": [B], "Domain-0": [C]}
 
 
 # --- one set of rules ----------------------------------------------------------------------------------

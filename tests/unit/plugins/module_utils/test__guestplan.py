@@ -25,6 +25,7 @@ from ansible_collections.xen.virtio.plugins.module_utils._guestplan import (
     Options,
     Sight,
     decide,
+    lost_findings,
     standing_of,
 )
 from ansible_collections.xen.virtio.plugins.module_utils._guestrecord import Change
@@ -191,3 +192,20 @@ STANDINGS: list[tuple[dict[str, Any] | None, dict[str, Any], str]] = [
 def test_how_a_domain_stands(run: dict[str, Any] | None, maker: dict[str, Any], expected: str) -> None:
     state = None if run is None else RunState(**{**RUN, **run})
     assert standing_of(state, **{**XL, **maker}) == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "recreate", "told"),
+    [("running", "report", True), ("running", "unhealthy", False), ("shutdown", "never", False)],
+)
+def test_a_lost_disk_is_told_until_it_is_given_back(state: str, recreate: str, told: bool) -> None:
+    sight = Sight("up", 3, lost=[LOST])
+    made = decide("web", state, sight, Options(recreate, force_destroy=True))
+    found = lost_findings("web", state, sight, made)
+    assert [(one.code, one.severity, one.vdev) for one in found] == [("disk-lost", "warning", "xvda")] * told
+    assert all("xen.virtio.repair" in one.remedy for one in found)
+
+
+def test_a_refusal_over_a_lost_disk_names_the_repair() -> None:
+    made = decide("web", "running", Sight("up", 3, lost=[LOST]), Options("never"))
+    assert "the playbook xen.virtio.repair" in (made.refusal or "")

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.xen.virtio.plugins.module_utils import _storage
+from ansible_collections.xen.virtio.plugins.module_utils import _storage, _sysfiles
 from ansible_collections.xen.virtio.plugins.module_utils._archive import archive_bytes
 from ansible_collections.xen.virtio.plugins.module_utils._storage import (
     Mount,
@@ -98,13 +98,13 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os, "stat", status)
     monkeypatch.setattr(os.path, "exists", lambda path: path in files)
-    monkeypatch.setattr(_storage, "_line", files.get)
-    monkeypatch.setattr(_storage, "_text", lambda path: files.get(path, ""))
+    monkeypatch.setattr(_sysfiles, "line", files.get)
+    monkeypatch.setattr(_sysfiles, "text", lambda path: files.get(path, ""))
     monkeypatch.setattr(os.path, "realpath", lambda path: path)
     monkeypatch.setattr(_storage, "_held", lambda _path, _device: ((), None))
     monkeypatch.setattr(
-        _storage,
-        "_entries",
+        _sysfiles,
+        "entries",
         lambda top: sorted(
             {path[len(top) + 1 :].split("/")[0] for path in files if path.startswith(f"{top}/")}
         ),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils import _xl
-from ansible_collections.xen.virtio.plugins.module_utils._xl import Xl, XlError, host_release
+from ansible_collections.xen.virtio.plugins.module_utils._xl import AskedOnce, Xl, XlError, host_release
 
 Stub = Callable[..., Xl]
 
@@ -45,6 +45,20 @@ def stub(tmp_path: Path) -> Stub:
 def test_a_failure_carries_the_last_words(stub: Stub, script: str, said: str) -> None:
     with pytest.raises(XlError, match=said):
         stub(script).run("info")
+
+
+def test_a_host_is_asked_each_question_once(tmp_path: Path) -> None:
+    path, seen = tmp_path / "xl", tmp_path / "seen"
+    path.write_text(f'#!/bin/sh\necho "$*" >> {seen}\n[ "$1" = info ] || exit 3\necho release : 6.1\n')
+    path.chmod(0o755)
+    xl = AskedOnce(str(path))
+    for _turn in range(2):
+        assert xl.info() == {"release": "6.1"}
+        with pytest.raises(XlError, match=r"failed \(3\)"):
+            xl.run("list")
+        with pytest.raises(XlError, match=r"failed \(3\)"):
+            xl.run("create", "-n", "/a.cfg")
+    assert seen.read_text().splitlines() == ["info", "list", "create -n /a.cfg", "create -n /a.cfg"]
 
 
 def test_a_command_without_end_is_ended(stub: Stub) -> None:

@@ -1,0 +1,624 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The launcher in a driver domain with real systemd, on a real xenstored, and daemons with the real one's faults."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import standin
+from ansible_collections.xen.virtio.plugins.module_utils._disk_info import gather
+from ansible_collections.xen.virtio.plugins.module_utils._store import Store
+from guests import create, domid_of, until, virtio_disk, write_config
+from lab import domains
+from lab.machines import Machines
+from lab.machines_pair import Dom0
+from launching import SERVICE, A, B, Backend, C, on_a_host
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return standin.build(tmp_path_factory.mktemp("standin") / "build", "1.0")
+
+
+@pytest.fixture(scope="module")
+def made(machines: Machines, program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    folder = tmp_path_factory.mktemp("launcher")
+    with on_a_host(machines, "launching", program, folder, "-E", "5000", "-W", "500") as backend:
+        yield backend
+
+
+@pytest.fixture
+def backend(made: Backend) -> Iterator[Backend]:
+    made.install()
+    made.start_launcher()
+    yield made
+    made.clear()
+
+
+@pytest.fixture(scope="module")
+def made_o(machines: Machines, program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    folder = tmp_path_factory.mktemp("launcher-o")
+    with on_a_host(machines, "launching-o", program, folder, daemon="o") as backend:
+        yield backend
+
+
+@pytest.fixture(params=["made", "made_o"], ids=["xenstored", "oxenstored"])
+def backend_any(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    made: Backend = request.getfixturevalue(request.param)
+    made.install()
+    made.start_launcher()
+    yield made
+    made.clear()
+
+
+def test_a_disk_is_served_until_its_guest_goes(backend: Backend) -> None:
+    key = backend.disk(backend.image("a"))
+    assert backend.becomes("served", key)
+    assert backend.state(*key) == 2
+    assert backend.said(key) == "served size=65536 size-now=65536 version=1.0"
+    backend.destroy(key[0])
+    assert until(lambda: backend.said(key) is None and not backend.units())
+    assert backend.machine.run(["ls", "/run/virtio-disk"]).stdout.split() == ["code", "launcher.lock"]
+
+
+# ---- guests come and go ----
+
+
+def test_guests_at_once_with_several_disks_and_equal_device_numbers(backend: Backend) -> None:
+    guests = [backend.guest() for _guest in range(4)]
+    keys = [
+        backend.disk(backend.image(f"{guest}-{devid}"), devid, guest)
+        for guest in guests
+        for devid in (A, B, C)
+    ]
+    assert backend.becomes("served", *keys)
+    assert sorted(backend.starts()) == sorted(f"{domid}-{devid}" for domid, devid in keys)
+    assert backend.clashes() == []
+
+
+def test_guests_of_xl_created_side_by_side_and_one_that_reboots(backend: Backend) -> None:
+    images = [backend.image(name) for name in ("one", "two")]
+    with ThreadPoolExecutor() as pool:
+        creations = [
+            pool.submit(create, backend.host, name, [virtio_disk("xvda", image)])
+            for name, image in zip(("one", "two"), images)
+        ]
+        one, two = (creation.result() for creation in creations)
+    assert backend.becomes("served", (one, A), (two, A))
+    pids = backend.pids()
+    backend.host.guest_answers()
+    backend.host.guest_reboots(one)
+    assert until(lambda: domid_of(backend.host, "one") not in (None, one))
+    again = domid_of(backend.host, "one")
+    assert again is not None
+    assert backend.becomes("served", (again, A))
+    assert until(lambda: backend.said((one, A)) is None)
+    assert backend.pids()[f"{two}-{A}"] == pids[f"{two}-{A}"]
+    assert backend.clashes() == []
+    for name in ("one", "two"):
+        backend.host.xl("destroy", name)
+    assert until(lambda: not backend.units())
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_systemd_is_asked_directly_where_that_works(backend: Backend, direct: bool) -> None:
+    """systemctl itself goes another way where systemd's own socket is not to be had."""
+    private, away = "/run/systemd/private", "/run/systemd/private.away"
+    if not direct:
+        backend.machine.run(["mv", private, away])
+    try:
+        backend.systemctl("restart", SERVICE)
+        key = backend.disk(backend.image("a"))
+        assert backend.becomes("served", key)
+        backend.destroy(key[0])
+        assert until(lambda: not backend.units())
+        said = backend.machine.run(["journalctl", "--no-pager", f"_PID={backend.launcher_pid()}"]).stdout
+        assert ("systemctl is used from now on" in said) is not direct
+    finally:
+        if not direct:
+            backend.machine.run(["mv", away, private])
+
+
+def test_lower_domids_are_guests_as_any_other(backend: Backend) -> None:
+    lower, higher = backend.guest(), backend.guest()
+    first = backend.disk(backend.image("first"), guest=higher)
+    assert backend.becomes("served", first)
+    second = backend.disk(backend.image("second"), guest=lower)
+    assert backend.becomes("served", first, second)
+
+
+LATE = [("backend", "base", "33554432"), ("backend", "params", "/srv/a.img"), ("frontend", "state", "1")]
+
+
+@pytest.mark.parametrize(("side", "name", "value"), LATE)
+def test_nodes_that_come_late(backend: Backend, side: str, name: str, value: str) -> None:
+    key = backend.disk(backend.image("a"), state="0")
+    node = f"{backend.backend(*key) if side == 'backend' else backend.frontend(*key)}/{name}"
+    backend.host.rm(node)
+    backend.host.write(f"{backend.backend(*key)}/state", "1")
+    assert backend.becomes("waiting", key)
+    assert until(lambda: "missing" in (backend.said(key) or ""))
+    assert backend.starts() == []
+    backend.host.write(node, value)
+    assert backend.becomes("served", key)
+
+
+def test_what_a_gone_guest_left_behind_gets_no_daemon(backend: Backend) -> None:
+    backend.machine.run(["systemctl", "stop", SERVICE])
+    key = backend.disk(backend.image("stale"))
+    backend.host.rm(backend.frontend(*key))
+    used = backend.disk(backend.image("used"))
+    backend.host.write(f"{backend.backend(*used)}/state", "2")
+    backend.host.rm(backend.frontend(*used))
+    backend.start_launcher()
+    assert backend.becomes("waiting", key, used)
+    assert backend.starts() == []
+    assert backend.state(*used) == 2
+
+
+# ---- daemons fail ----
+
+
+def test_a_daemon_that_crashed_is_not_replaced_and_its_disk_is_told_as_lost(backend: Backend) -> None:
+    lost, other = (backend.disk(backend.image(name)) for name in ("lost", "other"))
+    assert backend.becomes("served", lost, other)
+    pids = backend.pids()
+    backend.kill(pids[f"{lost[0]}-{A}"])
+    assert backend.becomes("lost", lost)
+    assert backend.state(*lost) == 2
+    assert backend.is_("served", other)
+    assert backend.pids() == {f"{other[0]}-{A}": pids[f"{other[0]}-{A}"]}
+    assert len(backend.starts()) == 2
+    backend.destroy(lost[0], wait=False)
+    assert until(lambda: backend.said(lost) is None)
+    anew = backend.disk("/srv/lost.img")
+    assert backend.becomes("served", anew)
+
+
+def test_a_view_that_was_killed_takes_its_daemon_with_it(backend: Backend) -> None:
+    key = backend.disk(backend.image("a"))
+    assert backend.becomes("served", key)
+    record = backend.record(key)
+    assert record is not None
+    backend.kill(record["view_pid"])
+    assert backend.becomes("lost", key)
+    assert until(lambda: not backend.units())
+    assert backend.machine.run(["kill", "-0", str(record["daemon_pid"])], check=False).returncode != 0
+
+
+FAULTS = [
+    ("exit all", "failed", 2, 1),
+    ("crash-early all", "failed", 2, 1),
+    ("deaf all", "failed", 2, 1),
+    ("refuse all", "lost", 1, None),
+    ("crash-attaching all", "lost", 1, 2),
+]
+
+
+@pytest.mark.parametrize(
+    ("fault", "told", "starts", "state"), FAULTS, ids=[fault.split(" ")[0] for fault, *_rest in FAULTS]
+)
+def test_daemons_that_cannot(backend: Backend, fault: str, told: str, starts: int, state: int | None) -> None:
+    backend.misbehave(fault)
+    key = backend.disk(backend.image("a"))
+    assert backend.becomes(told, key)
+    assert until(lambda: not backend.units())
+    assert len(backend.starts()) == starts
+    assert backend.state(*key) == state
+    backend.misbehave()
+    other = backend.disk(backend.image("b"))
+    assert backend.becomes("served", other)
+    assert backend.is_(told, key)
+
+
+def test_the_second_daemon_may_serve(backend: Backend) -> None:
+    backend.machine.run(["touch", "/run/once"])
+    backend.misbehave("crash-early all flag=/run/once")
+    key = backend.disk(backend.image("a"))
+    assert backend.becomes("served", key)
+    assert len(backend.starts()) == 2
+
+
+def test_a_daemon_that_hangs_is_killed_and_its_target_is_free_then(backend: Backend) -> None:
+    """As when a guest reboots: the same target, another domid, and the first daemon does not let go."""
+    image = backend.image("a")
+    key = backend.disk(image)
+    assert backend.becomes("served", key)
+    backend.misbehave("hang all")
+    backend.kill(backend.pids()[f"{key[0]}-{A}"], "TERM")  # from now on it hangs
+    backend.misbehave()
+    again = backend.disk(image)
+    backend.destroy(key[0], wait=False)
+    assert backend.becomes("served", again)
+    assert until(lambda: list(backend.pids()) == [f"{again[0]}-{A}"])
+    assert backend.clashes() == []
+
+
+# ---- targets ----
+
+
+def test_one_writer_a_target(backend: Backend) -> None:
+    image = backend.image("a")
+    backend.machine.run(["ln", "-s", image, "/srv/link.img"])
+    first = backend.disk(image)
+    assert backend.becomes("served", first)
+    second = backend.disk("/srv/link.img")
+    assert backend.becomes("waiting", second)
+    assert "has its target writable" in (backend.said(second) or "")
+    assert backend.is_("served", first)
+    backend.destroy(first[0])
+    assert backend.becomes("served", second)
+    assert backend.clashes() == []
+
+
+def test_targets_that_come_late_or_cannot_be_written(backend: Backend) -> None:
+    key = backend.disk("/srv/late.img")
+    backend.machine.run(["mkdir", "-p", "/srv/ro"])
+    backend.machine.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/srv/ro"])
+    backend.machine.run(["truncate", "-s", "65536", "/srv/ro/x.img"])
+    backend.machine.run(["mount", "-o", "remount,ro", "/srv/ro"])
+    fixed = backend.disk("/srv/ro/x.img")
+    assert backend.becomes("waiting", key, fixed)
+    assert "No such file" in (backend.said(key) or "")
+    assert "read-only" in (backend.said(fixed) or "")
+    read = backend.disk("/srv/ro/x.img", mode="r")
+    assert backend.becomes("served", read)
+    backend.image("late")
+    assert backend.becomes("served", key)
+    backend.destroy(read[0])
+    # the daemon has an image that it only reads open until its own end
+    assert until(lambda: f"{read[0]}-{read[1]}" not in backend.units())
+    backend.machine.run(["umount", "/srv/ro"])
+
+
+def test_growth_is_seen(backend: Backend) -> None:
+    backend.install(size_interval=0.2)
+    backend.systemctl("restart", SERVICE)
+    key = backend.disk(backend.image("a"))
+    assert backend.becomes("served", key)
+    backend.machine.run(["truncate", "-s", "131072", "/srv/a.img"])
+    assert until(lambda: backend.said(key) == "served size=65536 size-now=131072 version=1.0")
+    with Store(backend.host.socket) as store:  # as dom0 shows it
+        (guest,) = gather(store, [str(key[0])])
+    (disk,) = guest["disks"]
+    assert disk["launcher"] == {"status": "served", "reason": "", "version": "1.0"}
+    assert (disk["size_at_attach"], disk["size_now"]) == (65536, 131072)
+
+
+# ---- the launcher goes and comes ----
+
+
+@pytest.mark.parametrize("how", ["KILL", "restart"])
+def test_a_launcher_that_ends_takes_no_disk_with_it(backend: Backend, how: str) -> None:
+    served = [backend.disk(backend.image(name)) for name in ("a", "b")]
+    gone = backend.disk(backend.image("c"))
+    assert backend.becomes("served", *served, gone)
+    pids = backend.pids()
+    before = backend.launcher_pid()
+    if how == "KILL":
+        backend.kill(before)
+    else:
+        backend.systemctl("restart", SERVICE)
+    backend.destroy(gone[0])
+    new = backend.disk(backend.image("d"))
+    assert until(lambda: backend.launcher_pid() not in (0, before))
+    assert until(lambda: backend.word() == "ready")
+    assert backend.becomes("served", *served, new)
+    assert until(lambda: backend.said(gone) is None)
+    now = backend.pids()
+    assert {name: now.get(name) for name in pids if not name.startswith(f"{gone[0]}-")} == {
+        name: pid for name, pid in pids.items() if not name.startswith(f"{gone[0]}-")
+    }
+
+
+def test_what_happened_while_there_was_no_launcher(backend: Backend) -> None:
+    kept, died = (backend.disk(backend.image(name)) for name in ("kept", "died"))
+    assert backend.becomes("served", kept, died)
+    backend.systemctl("stop", SERVICE)
+    assert backend.word() == "dead"
+    assert (
+        backend.host.read(f"{backend.domain.path}/drivers/virtio-disk/reason") == b"the launcher was stopped"
+    )
+    pids = backend.pids()
+    backend.kill(pids[f"{died[0]}-{A}"])
+    new = backend.disk(backend.image("new"))
+    backend.start_launcher()
+    assert backend.becomes("served", kept, new)
+    assert backend.becomes("lost", died)
+    assert backend.pids()[f"{kept[0]}-{A}"] == pids[f"{kept[0]}-{A}"]
+
+
+def test_there_is_one_launcher(backend: Backend) -> None:
+    done = backend.machine.run(["python3", "/usr/local/lib/xen-virtio/launcher.pyz"], check=False)
+    assert done.returncode == 75
+    assert "another launcher runs already" in done.stderr
+
+
+# ---- no daemon can be ----
+
+
+def test_a_program_that_is_missing_is_told_and_waited_for(backend: Backend) -> None:
+    backend.machine.run(["mv", "/usr/local/lib/virtio-disk/1.0", "/usr/local/lib/virtio-disk/away"])
+    key = backend.disk(backend.image("a"))
+    assert backend.becomes("waiting", key)
+    assert backend.word() == "dead"
+    backend.machine.run(["mv", "/usr/local/lib/virtio-disk/away", "/usr/local/lib/virtio-disk/1.0"])
+    assert backend.becomes("served", key)
+    assert backend.word() == "ready"
+
+
+def test_nothing_is_started_beside_a_daemon_of_somebody_else(backend: Backend) -> None:
+    backend.machine.run(
+        ["systemd-run", "--unit=plain", "/usr/local/lib/virtio-disk/current/virtio-disk", "-d", "1"]
+    )
+    key = backend.disk(backend.image("a"))
+    assert backend.becomes("waiting", key)
+    assert backend.word() == "dead"
+    reason = backend.host.read(f"{backend.domain.path}/drivers/virtio-disk/reason") or b""
+    assert b"plain.service" in reason
+    assert backend.starts() == []
+    backend.systemctl("stop", "plain")
+    assert backend.becomes("served", key)
+    assert backend.word() == "ready"
+
+
+# ---- the store ----
+
+
+def test_a_store_that_stops_answering_changes_nothing(backend: Backend) -> None:
+    key = backend.disk(backend.image("a"))
+    assert backend.becomes("served", key)
+    pids = backend.pids()
+    backend.host.xenstored.stop()
+    time.sleep(7)  # longer than anybody waits for an answer
+    backend.host.xenstored.cont()
+    new = backend.disk(backend.image("b"))
+    assert backend.becomes("served", key, new)
+    assert backend.pids()[f"{key[0]}-{A}"] == pids[f"{key[0]}-{A}"]
+
+
+def test_a_live_update_of_the_store_is_not_noticed(backend_any: Backend) -> None:
+    backend = backend_any
+    stays, goes = (backend.disk(backend.image(name)) for name in ("stays", "goes"))
+    assert backend.becomes("served", stays, goes)
+    pids, launcher = backend.pids(), backend.launcher_pid()
+    lines = backend.machine.journal()
+    backend.host.xenstored.live_update()
+    assert [backend.state(*key) for key in (stays, goes)] == [2, 2]
+    new = backend.disk(backend.image("new"))
+    assert backend.becomes("served", stays, goes, new)
+    assert "store" not in backend.machine.journal().removeprefix(lines)  # nobody was told of anything
+    backend.destroy(goes[0])  # by the view's own connection
+    assert until(lambda: backend.said(goes) is None)
+    assert until(lambda: f"{goes[0]}-{goes[1]}" not in backend.units())
+    assert backend.pids().items() >= {f"{stays[0]}-{A}": pids[f"{stays[0]}-{A}"]}.items()
+    backend.kill(launcher)  # and one that has to find its way again
+    backend.host.xenstored.live_update()
+    assert until(lambda: backend.launcher_pid() not in {0, launcher})
+    assert until(lambda: backend.word() == "ready")
+    assert backend.becomes("served", stays, new)
+    assert backend.pids()[f"{stays[0]}-{A}"] == pids[f"{stays[0]}-{A}"]
+    backend.destroy(stays[0])
+    assert until(lambda: list(backend.units()) == [f"{new[0]}-{A}"])
+    assert backend.clashes() == []
+
+
+# what is used up: nodes, and watches but for so many
+QUOTAS = [(True, None), (False, 0), (False, 1)]
+USED_UP = pytest.mark.parametrize(("nodes", "watches"), QUOTAS, ids=["nodes", "watches", "watches-but-one"])
+
+
+@USED_UP
+def test_disks_come_and_go_while_a_quota_is_used_up(
+    backend_any: Backend, nodes: bool, watches: int | None
+) -> None:
+    backend = backend_any
+    stays = backend.disk(backend.image("stays"))
+    assert backend.becomes("served", stays)
+    pid = backend.pids()[f"{stays[0]}-{A}"]
+    with backend.full(nodes=nodes, watches=watches):
+        goes = backend.disk(backend.image("goes"))
+        assert until(lambda: backend.state(*goes) == 2)
+        if nodes:
+            assert until(lambda: "does not take all that there is to say" in backend.machine.journal(SERVICE))
+        else:
+            assert backend.becomes("served", goes)
+            unit = f"virtio-disk@{goes[0]}-{A}"
+            assert "has no room for a watch" in backend.systemctl("show", "--property=StatusText", unit)
+        backend.destroy(goes[0])
+        assert until(lambda: list(backend.units()) == [f"{stays[0]}-{A}"])
+        late = backend.disk("/srv/goes.img")
+        assert until(lambda: backend.state(*late) == 2)
+    new = backend.disk(backend.image("new"))
+    assert backend.becomes("served", stays, late, new)
+    assert backend.pids()[f"{stays[0]}-{A}"] == pid
+    backend.destroy(late[0])
+    assert until(lambda: backend.said(late) is None)
+    assert backend.clashes() == []
+
+
+@USED_UP
+def test_a_launcher_that_starts_while_a_quota_is_used_up(
+    backend_any: Backend, nodes: bool, watches: int | None
+) -> None:
+    backend = backend_any
+    stays = backend.disk(backend.image("stays"))
+    assert backend.becomes("served", stays)
+    pids = backend.pids()
+    backend.systemctl("stop", SERVICE)
+    with backend.full(nodes=nodes, watches=watches):
+        late = backend.disk(backend.image("late"))
+        backend.systemctl("start", SERVICE)
+        if nodes:
+            assert until(lambda: backend.word() == "ready" and backend.state(*late) == 2)
+        else:
+            reason = f"{backend.domain.path}/drivers/virtio-disk/reason"
+            assert until(lambda: b"a quota of xenstored is used up" in (backend.host.read(reason) or b""))
+            assert backend.word() == "dead"
+            assert backend.pids() == pids
+        assert backend.state(*stays) == 2
+    new = backend.disk(backend.image("new"))
+    assert backend.becomes("served", stays, late, new)
+    assert backend.word() == "ready"
+    assert backend.pids().items() >= pids.items()
+    assert backend.clashes() == []
+
+
+def test_two_watches_whatever_the_number_of_disks(backend: Backend) -> None:
+    keys = [backend.disk(backend.image(f"{number}")) for number in range(3)]
+    assert backend.becomes("served", *keys)
+    pid = backend.launcher_pid()
+    before = switches(backend, pid)
+    time.sleep(2)
+    assert switches(backend, pid) == before  # asleep
+    assert resident(backend, pid) < 40 * 1024
+
+
+def switches(backend: Backend, pid: int) -> str:
+    lines = backend.machine.read(f"/proc/{pid}/status").splitlines()
+    return next(line for line in lines if line.startswith("voluntary_ctxt_switches"))
+
+
+def resident(backend: Backend, pid: int) -> int:
+    """In KiB."""
+    lines = backend.machine.read(f"/proc/{pid}/status").splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
+
+
+# ---- without a view ----
+
+
+def test_without_a_view_there_are_never_two_with_one_number(backend: Backend) -> None:
+    backend.install(view=False)
+    first = backend.disk(backend.image("a"))
+    assert backend.becomes("served", first)
+    second = backend.disk(backend.image("b"))
+    assert backend.becomes("waiting", second)
+    assert "there is no view to keep them apart" in (backend.said(second) or "")
+    assert backend.is_("served", first)
+    backend.destroy(first[0])
+    assert backend.becomes("served", second)
+
+
+# ---- a store that is a device ----
+
+
+def test_the_device_that_a_real_driver_domain_has(backend: Backend) -> None:
+    """One message a write, and never ready to be written to."""
+    settings = "".join(f"Environment={name}={value}\n" for name, value in backend.domain.device.items())
+    drop_in = f"/run/systemd/system/{SERVICE}.d"
+    backend.machine.write(f"{drop_in}/device.conf", f"[Service]\n{settings}")
+    backend.systemctl("daemon-reload")
+    backend.systemctl("restart", SERVICE)
+    assert until(lambda: backend.word() == "ready")
+    keys = [backend.disk(backend.image(name)) for name in ("a", "b", "c")]
+    assert backend.becomes("served", *keys)
+    backend.destroy(keys[0][0])
+    assert until(lambda: backend.said(keys[0]) is None)
+    assert backend.is_("served", *keys[1:])
+    backend.machine.run(["rm", "-r", drop_in])
+    backend.systemctl("daemon-reload")
+
+
+# ---- dom0 itself as the backend ----
+
+
+def test_dom0_serves_the_guests_of_its_xl(dom0: Dom0, program: Path, tmp_path: Path) -> None:
+    host, machine = dom0.host, dom0.machine
+    host.backend_behaves("never")  # only xenconsoled is played
+    host.answer_backends()
+    backend = Backend(dom0, program, tmp_path / "root")
+    backend.install()
+    backend.start_launcher()
+    configs = {
+        name: write_config(host, name, [virtio_disk("xvda", backend.image(name), backend=None)])
+        for name in ("one", "two")
+    }
+    for config in configs.values():
+        machine.ssh(["xl", "create", config])
+    one, two = (domid_of(host, name) or 0 for name in configs)
+    assert backend.becomes("served", (one, A), (two, A))
+    pids = backend.pids()
+    assert set(pids) == {f"{one}-{A}", f"{two}-{A}"}
+    host.xenstored.live_update()  # which hands over the sockets of dom0, too
+    machine.ssh(["xl", "destroy", "one"])
+    assert until(lambda: list(backend.units()) == [f"{two}-{A}"])
+    assert until(lambda: backend.said((one, A)) is None)
+    assert backend.directory(one) is None
+    assert (backend.state(two, A), backend.pids()[f"{two}-{A}"]) == (2, pids[f"{two}-{A}"])
+    machine.ssh(["xl", "create", configs["one"]])
+    again = (domid_of(host, "one") or 0, A)
+    assert again[0] > two
+    assert backend.becomes("served", again, (two, A))
+    assert backend.clashes() == []
+    for name in configs:
+        machine.ssh(["xl", "destroy", name])
+    assert until(lambda: not backend.units())
+
+
+# ---- for people and programs ----
+
+
+def test_a_target_of_any_name_is_told_as_it_is(backend: Backend) -> None:
+    """Through an environment file that systemd reads and the view passes on."""
+    target = """/srv/a "b" $c `d` \\e 'f' %i #;é.img"""
+    backend.machine.run(["truncate", "-s", "65536", target])
+    key = backend.disk(target)
+    assert backend.becomes("served", key)
+    record = backend.record(key)
+    assert record is not None
+    assert record["target"] == target
+
+
+def test_status_for_people_and_programs(backend: Backend) -> None:
+    key = backend.disk(backend.image("a"))
+    waits = backend.disk("/srv/none.img")
+    assert backend.becomes("served", key)
+    assert backend.becomes("waiting", waits)
+    command = "/usr/local/sbin/virtio-disk-launcher"
+    told = json.loads(backend.machine.run([command, "--status", "--json"]).stdout)
+    assert (told["status"], told["launcher"], told["domid"]) == ("ready", "0.1.0", backend.domid)
+    assert [(disk["domid"], disk["status"], disk["state"]) for disk in told["disks"]] == [
+        (key[0], "served", "2"),
+        (waits[0], "waiting", "1"),
+    ]
+    assert told["disks"][0]["pid"] == backend.pids()[f"{key[0]}-{A}"]
+    text = backend.machine.run([command, "--status"]).stdout
+    assert text.splitlines()[0] == "launcher 0.1.0: ready"
+    assert text.splitlines()[2].split()[:4] == [str(key[0]), str(A), "served", "2"]
+    backend.systemctl("stop", SERVICE)
+    assert backend.machine.run([command, "--status"]).stdout.startswith(
+        "launcher 0.1.0: dead: the launcher was"
+    )
+    assert backend.machine.run([command, "--what"], check=False).returncode == 2
+
+
+# ---- last, since this host is another one then ----
+
+
+def test_a_store_that_came_back_empty_ends_no_daemon(backend: Backend) -> None:
+    key = backend.disk(backend.image("a"))
+    assert backend.becomes("served", key)
+    pids = backend.pids()
+    backend.host.xenstored.restart()
+    with backend.host.store() as client:  # what a toolstack writes of a driver domain
+        domains.write_toolstack(client, backend.domid, uuid.uuid4(), backend.domain.name)
+    backend.domain.attach()
+    assert until(lambda: backend.word() == "ready")
+    assert backend.becomes("served", key)
+    assert "the store came back without it" in (backend.said(key) or "")
+    assert backend.pids() == pids
+    new = backend.disk(backend.image("b"))
+    assert backend.becomes("served", new)
+    backend.systemctl("restart", SERVICE)
+    assert until(lambda: backend.word() == "ready")
+    assert backend.becomes("served", key, new)
+    assert backend.pids()[f"{key[0]}-{A}"] == pids[f"{key[0]}-{A}"]

@@ -1,0 +1,457 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role virtio_disk_backend on driver domains: real systemd and SSH, the store as domain N, the stand-in daemon."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import guests
+import pytest
+import standin
+from backends import Controller
+from lab.machines import Machine, Machines
+from lab.machines_apt import offer
+from lab.machines_pair import DriverDomain
+from role_runs import Fleet, changed, told
+
+LIB = "/usr/local/lib/virtio-disk"
+CURRENT = f"{LIB}/current/virtio-disk"
+INSTALL = ["--tags", "check,foreign,install"]
+#: What the machine has of it; ca-certificates, which the role's own list has too, would need a mirror.
+TOOLS = ["gcc", "git", "libc6-dev", "libxen-dev", "make"]
+
+
+def sha256(path: Path) -> str:
+    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The stand-in in two versions."""
+    folder = tmp_path_factory.mktemp("programs")
+    return {version: standin.build(folder / version, version) for version in ("1.0", "2.0")}
+
+
+def tarball(folder: Path, version: str, *, flat: bool = False) -> Path:
+    """The stand-in's sources as one file, in a folder of their own or not."""
+    sources = folder / f"virtio-disk-{version}.source"
+    standin.copy_sources(sources)
+    makefile = sources / "Makefile"
+    makefile.write_text(makefile.read_text().replace("VERSION = 0\n", f"VERSION = {version}\n"))
+    path = folder / f"virtio-disk-{version}{'-flat' if flat else ''}.tar.gz"
+    inside = ["-C", str(sources), "."] if flat else ["-C", str(folder), sources.name]
+    subprocess.run(["tar", "-czf", str(path), *inside], check=True)
+    return path
+
+
+#: What a package of a distribution brings: the daemon, and the unit that takes disks from guests.
+UNIT = """\
+[Unit]
+Description=Virtio disk backend
+[Service]
+ExecStart=/usr/bin/virtio-disk
+Restart=always
+RestartSec=1
+[Install]
+WantedBy=multi-user.target
+"""
+START = "systemctl enable virtio-disk.service || true\nsystemctl start virtio-disk.service || true\n"
+POSTINST = f"#!/bin/sh\nset -e\n{START}"
+
+
+@pytest.fixture
+def backend(driver_domain: DriverDomain, controller: Controller) -> Machine:
+    """A fresh driver domain, ``domd`` in the inventory."""
+    controller.variables["virtio_disk_backend_build_packages"] = TOOLS
+    return driver_domain.machine
+
+
+Variables = dict[str, Any]
+Way = Callable[[Machine, Machines, Path, dict[str, Path], str], Variables]
+
+
+def by_hand(
+    machine: Machine, _machines: Machines, _folder: Path, programs: dict[str, Path], version: str
+) -> Variables:
+    """The image has it."""
+    shutil.copy(programs[version], machine.share / "new")
+    machine.run(["install", "-m", "755", "/lab/share/new", "/usr/bin/virtio-disk.new"])
+    machine.run(["mv", "/usr/bin/virtio-disk.new", "/usr/bin/virtio-disk"])
+    return {"virtio_disk_backend_install": "none"}
+
+
+def by_package(
+    machine: Machine, _machines: Machines, folder: Path, programs: dict[str, Path], version: str
+) -> Variables:
+    unit = folder / "virtio-disk.service"
+    unit.write_text(UNIT)
+    files: dict[str, Path | str] = {
+        "/usr/bin/virtio-disk": programs[version],
+        "/lib/systemd/system/virtio-disk.service": unit,
+        "/DEBIAN/postinst": POSTINST,
+    }
+    offer(machine, "virtio-disk", version, files)
+    machine.run(["apt-get", "-qq", "update"])
+    return {"virtio_disk_backend_install": "package", "virtio_disk_backend_version": version}
+
+
+def by_file(
+    _machine: Machine, _machines: Machines, _folder: Path, programs: dict[str, Path], version: str
+) -> Variables:
+    program = programs[version]
+    return {
+        "virtio_disk_backend_install": "binary",
+        "virtio_disk_backend_src": str(program),
+        "virtio_disk_backend_checksum": sha256(program),
+        "virtio_disk_backend_version": version,
+    }
+
+
+def by_url(
+    _machine: Machine, machines: Machines, folder: Path, programs: dict[str, Path], version: str
+) -> Variables:
+    (folder / "served").mkdir(exist_ok=True)
+    shutil.copy(programs[version], folder / f"served/virtio-disk-{version}")
+    return {
+        "virtio_disk_backend_install": "binary",
+        "virtio_disk_backend_src": f"{machines.serve(folder / 'served')}/virtio-disk-{version}",
+        "virtio_disk_backend_checksum": sha256(programs[version]),
+    }
+
+
+def by_git(
+    machine: Machine, _machines: Machines, _folder: Path, _programs: dict[str, Path], version: str
+) -> Variables:
+    if not (machine.share / "repository").exists():
+        standin.repository(machine.share / "repository")
+    return {
+        "virtio_disk_backend_install": "git",
+        "virtio_disk_backend_src": "file:///lab/share/repository",
+        "virtio_disk_backend_version": version,
+    }
+
+
+def by_tarball(
+    _machine: Machine, _machines: Machines, folder: Path, _programs: dict[str, Path], version: str
+) -> Variables:
+    return {
+        "virtio_disk_backend_install": "tarball",
+        "virtio_disk_backend_src": str(tarball(folder, version)),
+        "virtio_disk_backend_version": version,
+    }
+
+
+def by_tarball_url(
+    _machine: Machine, machines: Machines, folder: Path, _programs: dict[str, Path], version: str
+) -> Variables:
+    (folder / "served").mkdir(exist_ok=True)
+    path = tarball(folder / "served", version, flat=True)
+    return {
+        "virtio_disk_backend_install": "tarball",
+        "virtio_disk_backend_src": f"{machines.serve(folder / 'served')}/{path.name}",
+        "virtio_disk_backend_checksum": sha256(path),
+    }
+
+
+WAYS = [by_hand, by_package, by_file, by_url, by_git, by_tarball, by_tarball_url]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_of_installing(
+    backend: Machine,
+    machines: Machines,
+    controller: Controller,
+    tmp_path: Path,
+    programs: dict[str, Path],
+    way: Way,
+) -> None:
+    controller.variables |= way(backend, machines, tmp_path, programs, "1.0")
+    planned = controller.role("virtio_disk_backend", "domd", "--check", "--diff", *INSTALL)
+    assert (changed(planned) > 0) == (way is not by_hand)
+    assert not backend.exists(LIB)
+    controller.role("virtio_disk_backend", "domd", *INSTALL)
+    assert changed(controller.role("virtio_disk_backend", "domd", "--diff", *INSTALL)) == 0
+    assert changed(controller.role("virtio_disk_backend", "domd", "--check", "--diff", *INSTALL)) == 0
+    copied = way not in (by_hand, by_package)
+    first = backend.run(["readlink", "-f", CURRENT if copied else "/usr/bin/virtio-disk"]).stdout
+    assert backend.run([first.strip(), "-h"]).stdout.startswith("Usage")
+    controller.variables |= way(backend, machines, tmp_path, programs, "2.0")
+    controller.role("virtio_disk_backend", "domd", *INSTALL)
+    second = backend.run(["readlink", "-f", CURRENT if copied else "/usr/bin/virtio-disk"]).stdout
+    assert (first != second) == copied
+    assert backend.run(["find", LIB, "-name", ".*"], check=False).stdout == ""
+    assert (
+        backend.run(["pgrep", "-x", "virtio-disk"], check=False).stdout == ""
+    )  # the package's own unit never ran
+
+
+# --- a disk in use is nobody's to take -----------------------------------------------------------------------
+
+XVDA = 51712
+UNITS = "/run/virtio-disk"
+
+
+def daemons(machine: Machine) -> dict[str, str]:
+    """The daemons that run, by process."""
+    lines = machine.run(["pgrep", "-xa", "virtio-disk"], check=False).stdout.splitlines()
+    return dict(line.split(" ", 1) for line in lines)
+
+
+def with_disk(domain: DriverDomain, name: str) -> int:
+    """A guest of the real xl with a disk of the driver domain; its domid."""
+    (domain.machine.share / f"{name}.img").write_bytes(bytes(4096))
+    return int(guests.create(domain.host, name, [guests.virtio_disk("xvda", f"/lab/share/{name}.img")]))
+
+
+def state(domain: DriverDomain, domid: int) -> bytes | None:
+    return domain.host.read(f"{domain.path}/backend/virtio_disk/{domid}/{XVDA}/state")
+
+
+def test_upgraded_under_load_and_gone_in_the_end(
+    backend: Machine, driver_domain: DriverDomain, controller: Controller, programs: dict[str, Path]
+) -> None:
+    def install(version: str, *arguments: str, **options: Any) -> Any:
+        variables = by_file(backend, controller.machines, Path(), programs, version)
+        controller.variables |= variables
+        return controller.role("virtio_disk_backend", "domd", *arguments, **options)
+
+    install("1.0")
+    assert changed(install("1.0", "--diff")) == 0
+    domids = [with_disk(driver_domain, name) for name in ("web", "mail")]  # with one device number
+    before = daemons(backend)
+    assert len(before) == 2
+    upgraded = install("2.0", virtio_disk_backend_unit_options={"nice": 1})
+    pending = ", ".join(f"{domid}-{XVDA}" for domid in sorted(domids))
+    assert f"pending_restart: {pending}" in told(upgraded)
+    second = install("2.0", "--diff", virtio_disk_backend_unit_options={"nice": 1})
+    assert changed(second) == 0, second.stdout
+    assert daemons(backend) == before
+    assert [state(driver_domain, domid) for domid in domids] == [b"2", b"2"]
+    # what one of them is created anew with, is what is installed now
+    driver_domain.host.xl("destroy", "web")
+    again = with_disk(driver_domain, "web")
+    told_now = controller.module("domd", "xen.virtio.backend_info")
+    versions = {unit["domid"]: unit["version"].partition("-")[0] for unit in told_now["units"]}
+    assert versions == {domids[1]: "1.0", again: "2.0"}
+    assert told_now["pending_restart"] == [f"{domids[1]}-{XVDA}"]
+    # nothing of it goes while it serves, and all of it where that was said
+    refused = controller.role("virtio_disk_backend", "domd", check=False, virtio_disk_backend_state="absent")
+    assert refused.returncode
+    assert f"{again}-{XVDA}" in told(refused)
+    assert [state(driver_domain, domid) for domid in (domids[1], again)] == [b"2", b"2"]
+    gone = {"virtio_disk_backend_state": "absent", "virtio_disk_backend_disrupt": True}
+    controller.role("virtio_disk_backend", "domd", **gone)
+    assert changed(controller.role("virtio_disk_backend", "domd", "--diff", **gone)) == 0
+    assert daemons(backend) == {}
+    left = backend.run(
+        [
+            "find",
+            "/etc",
+            "/usr",
+            "/run",
+            "/var/lib",
+            "-xdev",
+            "-name",
+            "*virtio*disk*",
+            "-o",
+            "-name",
+            "*xen-virtio*",
+        ]
+    ).stdout.split()
+    # what modules keep compiled until the next boot is not the role's
+    assert [path for path in left if not (path + "/").startswith("/run/xen-virtio/")] == []
+    assert backend.run(["ls", "/run/xen-virtio"]).stdout.split() in ([], ["code"])
+    assert driver_domain.host.read(f"{driver_domain.path}/drivers/virtio-disk/status") is None
+
+
+def test_after_a_reboot_disks_are_served_again(
+    backend: Machine, driver_domain: DriverDomain, controller: Controller, programs: dict[str, Path]
+) -> None:
+    controller.variables |= by_file(backend, controller.machines, Path(), programs, "1.0")
+    controller.role("virtio_disk_backend", "domd")
+    driver_domain.restart()
+    domid = with_disk(driver_domain, "web")
+    assert state(driver_domain, domid) == b"2"
+    assert changed(controller.role("virtio_disk_backend", "domd", "--diff")) == 0
+
+
+def test_at_once_where_that_was_said(
+    backend: Machine, driver_domain: DriverDomain, controller: Controller, programs: dict[str, Path]
+) -> None:
+    controller.variables |= by_file(backend, controller.machines, Path(), programs, "1.0")
+    controller.role("virtio_disk_backend", "domd")
+    domid = with_disk(driver_domain, "web")
+    controller.variables |= by_file(backend, controller.machines, Path(), programs, "2.0")
+    done = controller.role("virtio_disk_backend", "domd", virtio_disk_backend_disrupt=True)
+    assert "lost their disks" in told(done)
+    assert daemons(backend) == {}
+    assert state(driver_domain, domid) is None
+    assert backend.run(["ls", LIB]).stdout.split() == [
+        f"2.0-{sha256(programs['2.0'])[7:19]}",
+        "current",
+    ]
+
+
+# --- daemons of others ---------------------------------------------------------------------------------------
+
+
+def common_unit(machine: Machine, program: Path) -> None:
+    """What is in use: one daemon for all, without -d, always started again."""
+    shutil.copy(program, machine.share / "virtio-disk")
+    machine.run(["install", "-m", "755", "/lab/share/virtio-disk", "/usr/bin/virtio-disk"])
+    machine.write("/etc/systemd/system/virtio-disk.service", UNIT)
+    machine.run(["systemctl", "enable", "--quiet", "--now", "virtio-disk.service"])
+    assert guests.until(lambda: len(daemons(machine)) == 1)
+
+
+def test_an_idle_daemon_of_somebody_else_is_stopped_and_masked(
+    backend: Machine, controller: Controller, programs: dict[str, Path]
+) -> None:
+    common_unit(backend, programs["1.0"])
+    backend.run(
+        [
+            "systemd-run",
+            "--quiet",
+            "--scope",
+            "--unit=by-hand",
+            "sh",
+            "-c",
+            "virtio-disk -d 51744 >/dev/null 2>&1 &",
+        ]
+    )
+    assert guests.until(lambda: len(daemons(backend)) == 2)
+    running = daemons(backend)
+    planned = controller.role("virtio_disk_backend", "domd", "--check", "--diff", "--tags", "check,foreign")
+    assert "virtio-disk.service: masked" in planned.stdout
+    assert daemons(backend) == running
+    controller.role("virtio_disk_backend", "domd")
+    assert daemons(backend) == {}
+    assert backend.run(["systemctl", "is-enabled", "virtio-disk"], check=False).stdout == "masked\n"
+    assert changed(controller.role("virtio_disk_backend", "domd")) == 0
+    controller.role("virtio_disk_backend", "domd", virtio_disk_backend_state="absent")
+    assert backend.read("/etc/systemd/system/virtio-disk.service") == UNIT
+    assert backend.run(["systemctl", "is-enabled", "virtio-disk"]).stdout == "enabled\n"
+    assert not backend.exists("/etc/xen-virtio")
+    assert daemons(backend) == {}  # nothing is started
+
+
+def test_one_that_serves_a_guest_is_refused(
+    backend: Machine, driver_domain: DriverDomain, controller: Controller, programs: dict[str, Path]
+) -> None:
+    common_unit(backend, programs["1.0"])
+    domid = with_disk(driver_domain, "web")
+    (pid,) = daemons(backend)
+    refused = controller.role("virtio_disk_backend", "domd", check=False)
+    assert refused.returncode
+    for word in (f"process {pid} of virtio-disk.service", f"disk {XVDA} of guest", f"{domid}", "disrupt"):
+        assert word in told(refused)
+    assert list(daemons(backend)) == [pid]
+    assert state(driver_domain, domid) == b"2"
+    assert not backend.exists("/etc/xen-virtio")
+    controller.role("virtio_disk_backend", "domd", virtio_disk_backend_disrupt=True)
+    assert daemons(backend) == {}
+    assert state(driver_domain, domid) is None
+
+
+# --- refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        (["run/openrc"], ["run by openrc", "Boot the host with systemd"]),
+        ([], ["run by sysvinit"]),
+    ],
+    ids=["openrc", "sysvinit"],
+)
+def test_hosts_without_systemd_are_refused(
+    lab: Any, tmp_path: Path, folders: list[str], words: list[str]
+) -> None:
+    for folder in folders:
+        (lab.root / folder).mkdir(parents=True, exist_ok=True)
+    fleet = Fleet(tmp_path / "controller", b01=lab)
+    fleet.variables["virtio_disk_backend_install"] = "none"
+    done = fleet.role("virtio_disk_backend", check=False)
+    assert done.returncode
+    assert changed(done) == 0
+    for word in [*words, "b01 cannot serve disks"]:
+        assert word in told(done)
+
+
+#: Without a device on which the lab has nothing to offer, and on a host that seems to have systemd.
+GIT = {"virtio_disk_backend_install": "git", "virtio_disk_backend_src": "/nonexistent"}
+BINARY = {"virtio_disk_backend_install": "binary"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({**GIT}, "virtio_disk_backend_version has to name a tag"),
+        ({**GIT, "virtio_disk_backend_version": "--upload-pack=x"}, "does not begin with a dash"),
+        ({**GIT, "virtio_disk_backend_version": "v1; reboot"}, "is of letters, digits"),
+        ({**GIT, "virtio_disk_backend_version": "v1"}, "/nonexistent has no v1, or cannot be reached"),
+        ({**BINARY}, "virtio_disk_backend_src has to say"),
+        ({**BINARY, "virtio_disk_backend_src": "/nonexistent"}, "/nonexistent on the controller is not a file"),
+        ({**BINARY, "virtio_disk_backend_src": "https://localhost/x"}, "needs virtio_disk_backend_checksum"),
+        ({**BINARY, "virtio_disk_backend_src": "/x", "virtio_disk_backend_checksum": "md5:0"}, "sha256: and 64"),
+        ({**BINARY, "virtio_disk_backend_src": "/etc/hostname",
+          "virtio_disk_backend_checksum": "sha256:" + "0" * 64}, "declare the checksum that it has"),
+        ({**BINARY, "virtio_disk_backend_src": "x", "virtio_disk_backend_prefix": "/a b"}, "prefix is absolute"),
+        ({"virtio_disk_backend_daemon": "/nonexistent"}, "No program /nonexistent"),
+        ({"virtio_disk_backend_install": "rpm"}, "virtio_disk_backend_install"),
+        ({"virtio_disk_backend_accept": [{"code": "store", "reason": "x"}]}, "store cannot be accepted"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_before_anything_is_changed(
+    lab: Any, tmp_path: Path, variables: dict[str, Any], words: str
+) -> None:
+    (lab.root / "run/systemd/system").mkdir(parents=True)
+    fleet = Fleet(tmp_path / "controller", b01=lab)
+    fleet.variables |= {
+        "virtio_disk_backend_accept": [{"code": "device-missing", "reason": "a lab"}],
+        **variables,
+    }
+    done = fleet.role("virtio_disk_backend", "--tags", "check,install", check=False)
+    assert done.returncode
+    assert changed(done) == 0
+    assert words in told(done)
+    assert "Traceback" not in told(done)
+
+
+# --- as a part of site ---------------------------------------------------------------------------------------
+
+
+def test_site_has_it_run_where_disks_are_served(
+    backend: Machine, driver_domain: DriverDomain, controller: Controller, programs: dict[str, Path]
+) -> None:
+    host = driver_domain.host
+    controller.hosts["dom0"] = host
+    (backend.share / "web.img").write_bytes(bytes(4096))
+    controller.group(
+        "xen_dom0",
+        "dom0",
+        dom0_packages=[],
+        dom0_services=[],
+        xen_driver_domains={"DomD": {"host": "domd"}},
+        xen_guests={
+            "web": {
+                "type": "pvh",
+                "memory": 64,
+                "kernel": host.kernel,
+                "disks": [{"vdev": "xvda", "target": "/lab/share/web.img", "backend": "DomD"}],
+            }
+        },
+        **by_file(backend, controller.machines, Path(), programs, "1.0"),
+    )
+    controller.play("xen.virtio.site")
+    domid = guests.domid_of(host, "web")
+    assert domid is not None
+    assert state(driver_domain, domid) == b"2"
+    assert changed(controller.play("xen.virtio.site", "--diff")) == 0

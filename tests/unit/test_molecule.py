@@ -1,0 +1,63 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Molecule says "Missing playbook" of a step that it passes over, and that all is well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+FOLDER = Path(__file__).resolve().parents[2] / "extensions/molecule"
+SCENARIOS = {path.parent.name: path for path in sorted(FOLDER.glob("*/molecule.yml"))}
+
+
+def steps(name: str) -> list[str]:
+    return list(yaml.safe_load(SCENARIOS[name].read_text())["scenario"]["test_sequence"])
+
+
+def shared() -> dict[str, Any]:
+    return dict(yaml.safe_load((FOLDER / "config.yml").read_text()))
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_step_of_a_scenario_has_its_playbook(name: str) -> None:
+    folder = SCENARIOS[name].parent
+    own_words = yaml.safe_load(SCENARIOS[name].read_text())
+    playbooks = {**shared()["ansible"]["playbooks"], **own_words.get("ansible", {}).get("playbooks", {})}
+    for step in steps(name):
+        command, *own = step.split()
+        usual = playbooks.get(command, "converge.yml" if command == "idempotence" else f"{command}.yml")
+        assert all((folder / file).is_file() for file in [usual, *own]), step
+        # the usual playbook of a side effect is there for molecule's sake, and does nothing
+        assert own or command != "side_effect", step
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_playbook_of_a_scenario_is_a_step(name: str) -> None:
+    folder = SCENARIOS[name].parent
+    named = {word for step in steps(name) for word in step.split()}
+    assert {path.name for path in folder.glob("*.yml")} - {"molecule.yml"} == {
+        f"{word.removesuffix('.yml')}.yml"
+        for word in named - {"create", "destroy", "idempotence", "side_effect"}
+    }
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_scenario_shares_the_machines(name: str) -> None:
+    """The first and the last step are the scenario default's, which it passes on to all."""
+    listed = steps(name)
+    assert (listed[0], listed[-1]) == ("create", "destroy")
+    # one flag for all scenarios says that they are prepared: the second one would be passed over
+    assert "prepare" not in listed
+    own_words = yaml.safe_load(SCENARIOS[name].read_text())
+    assert "shared_state" not in own_words
+
+
+def test_there_are_scenarios() -> None:
+    assert set(SCENARIOS) == {"backend", "default", "disk", "faults", "fleet", "guest"}
+    assert steps("default") == ["create", "destroy"]
+    assert shared()["shared_state"] is True
