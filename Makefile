@@ -9,13 +9,15 @@ MAKEFLAGS += --no-print-directory
 # Ansible refuses to run without UTF-8, and a fresh machine has no locale set.
 export LC_ALL := C.UTF-8
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint sanity e2e bench build clean
+.PHONY: help setup demo test lint docs sanity molecule e2e bench build clean
 
 help: ## this list
 	@echo 'make demo       watch a playbook provision virtio disks, on real parts of Xen; KEEP=1 leaves the host up'
 	@echo 'make test       lint, unit and system tests; ARGS=... goes to pytest'
 	@echo 'make lint       ruff and mypy alone'
+	@echo 'make docs       the pages of the documentation, in .cache/docs/html; asks the network for nothing'
 	@echo 'make sanity     ansible-test sanity, ansible-lint, documentation and changelog checks'
+	@echo 'make molecule   a backend, disks, guests, faults and a fleet of eight boards, on machines with systemd; as root'
 	@echo 'make e2e        tests on Xen for Arm with a dom0 and a driver domain, in an emulator; as root, some 30 minutes'
 	@echo 'make bench      what provisioning costs, beside the leanest client there is'
 	@echo 'make build      the collection as a tarball, installed and looked at once'
@@ -35,19 +37,28 @@ lint:
 	@sh tests/setup.sh test
 	@sh tests/lint.sh
 
-# All of it, also where lint has something to say: one run tells everything. Tests press Ctrl-C, which whatever
-# runs in the background ignores from birth.
+# All of it, also where lint has something to say: one run tells everything. A test of the system waits half of its
+# time, so each processor has its own share of them. Tests press Ctrl-C, which whatever runs in the background ignores
+# from birth.
 test:
 	@sh tests/setup.sh test
 	@sh tests/lint.sh; lint=$$?; \
 	env --default-signal=INT,QUIT XEN_VIRTIO_NO_SKIPS=1 ANSIBLE_HOME=$(CURDIR)/.cache/ansible \
-		$(BIN)/python -m pytest $(ARGS); tests=$$?; \
+		$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS); tests=$$?; \
 	if [ $$lint -ne 0 ]; then echo 'lint has failed, see above' >&2; fi; \
 	[ $$tests -eq 0 ] && [ $$lint -eq 0 ]
+
+docs:
+	@sh tests/setup.sh docs
+	@sh tests/docs.sh
 
 sanity:
 	@sh tests/setup.sh sanity
 	@sh tests/sanity/run.sh
+
+molecule:
+	@sh tests/setup.sh molecule
+	@$(BIN)/python tests/molecule.py $(ARGS)
 
 e2e:
 	@sh tests/setup.sh e2e

@@ -13,16 +13,43 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from .image import DOMD_ADDRESS, E2eUnavailable, Image
+from .image import DOMD_ADDRESS, E2eUnavailable, Image, check_disk
 
-#: What the emulator takes: MiB of memory, and of disk for what guests write.
-MEMORY, DOM0_MEMORY, DISK = 3072, 1024, 4096
+#: MiB: the board's memory, dom0's part of it, and what the emulator keeps of code that it translated.
+MEMORY, DOM0_MEMORY, TRANSLATED = 3072, 1024, 512
+#: MiB of free memory that this machine needs, with some for the tests themselves.
+NEEDED_MEMORY = MEMORY + TRANSLATED + 512
+#: Two for dom0, one for the driver domain, one for all guests, each pinned there: where busy vCPUs take turns on one
+#: emulated processor, now and then a domain's timer interrupt is lost, and that domain sleeps for ever.
+CPUS = 4
 BOOT_TIMEOUT = 300.0  # seconds; 30 to 60 on an idle machine
 BOOT_ATTEMPTS = 3
 _KERNEL_AT, _INITRD_AT = 0x44000000, 0x49000000
+#: The domain that Xen itself makes, of the same kernel: where its kernel and ramdisk lie, and KiB of memory.
+_DOM0LESS_KERNEL_AT, _DOM0LESS_RAMDISK_AT, _DOM0LESS_MEMORY = 0x4A000000, 0x4D000000, 64 << 10
+#: Binding "xen,domain" (docs/misc/arm/device-tree/booting.txt of Xen); "xen,enhanced" gives it a store of its own.
+_DOM0LESS = """\
+        dom0less {{
+            compatible = "xen,domain";
+            #address-cells = <0x02>;
+            #size-cells = <0x02>;
+            memory = <0x00 {memory:#x}>;
+            cpus = <0x01>;
+            xen,enhanced = "enabled";
+            module@{kernel:#x} {{
+                compatible = "multiboot,kernel", "multiboot,module";
+                reg = <0x00 {kernel:#x} 0x00 {kernel_size:#x}>;
+                bootargs = "console=hvc0";
+            }};
+            module@{ramdisk:#x} {{
+                compatible = "multiboot,ramdisk", "multiboot,module";
+                reg = <0x00 {ramdisk:#x} 0x00 {ramdisk_size:#x}>;
+            }};
+        }};
+"""
 
 
 class BoardError(RuntimeError):
@@ -51,6 +78,7 @@ class Board:
             BoardError: it did not come up; the text ends with the console's last lines.
         """
         check_machine(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, BOOT_ATTEMPTS + 1):
             self._launch()
             began = time.monotonic()
@@ -88,30 +116,24 @@ class Board:
         self.stop()
 
     def _launch(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.port = _free_port()
-        image = self.image
-        xen_arguments = (
-            f"dom0_mem={DOM0_MEMORY}M,max:{DOM0_MEMORY}M dom0_max_vcpus=2 console=dtuart loglvl=all"
+        machine = self._machine()
+        dumped = self.folder / "generated.dtb"
+        done = subprocess.run(
+            [*machine[:1], "-machine", f"dumpdtb={dumped}", *machine[1:]],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
-        dom0_arguments = "root=LABEL=dom0 rw console=hvc0 rootwait"
-        disks: list[str] = []
-        for name in ("dom0", "domd"):
-            drive = f"file={image.disk(name)},format=raw,if=none,id={name},snapshot=on,cache=unsafe"
-            disks += ["-drive", drive, "-device", f"virtio-blk-device,drive={name}"]
+        if done.returncode:
+            raise BoardError(f"the emulator has no such board: {done.stderr.strip()}")
         command = [
-            *("qemu-system-aarch64", "-M", "virt,virtualization=on,gic-version=3", "-cpu", "cortex-a57"),
-            *("-smp", "2", "-m", str(MEMORY), "-display", "none", "-monitor", "none"),
-            *("-serial", f"file:{self.console}", "-kernel", str(self.xen), "-append", xen_arguments),
-            *(
-                "-device",
-                f"guest-loader,addr={_KERNEL_AT:#x},kernel={image.kernel},bootargs={dom0_arguments}",
-            ),
-            *("-device", f"guest-loader,addr={_INITRD_AT:#x},initrd={image.initrd}"),
-            *disks,
-            *("-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22"),
-            *("-device", "virtio-net-device,netdev=net"),
-            *("-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-device,rng=rng"),
+            *("setpriv", "--pdeathsig", "TERM", *machine),
+            *("-dtb", str(self._with_dom0less(dumped))),
+            *_loaded(_DOM0LESS_KERNEL_AT, self.image.kernel),
+            *_loaded(_DOM0LESS_RAMDISK_AT, self.image.ramdisk),
         ]
         environment = {**os.environ, "TMPDIR": str(self.folder)}
         with (self.folder / "qemu.log").open("wb") as log:
@@ -123,6 +145,50 @@ class Board:
                 env=environment,
                 start_new_session=True,
             )
+
+    def _with_dom0less(self, generated: Path) -> Path:
+        """The board's device tree, with a domain beside dom0 that Xen makes at boot."""
+        text = _dtc("dtb", "dts", generated.read_bytes()).decode()
+        node = _DOM0LESS.format(
+            memory=_DOM0LESS_MEMORY,
+            kernel=_DOM0LESS_KERNEL_AT,
+            kernel_size=self.image.kernel.stat().st_size,
+            ramdisk=_DOM0LESS_RAMDISK_AT,
+            ramdisk_size=self.image.ramdisk.stat().st_size,
+        )
+        head, chosen, tail = text.partition("\tchosen {\n")
+        rest, end, tail = tail.partition("\n\t};\n")
+        if not chosen or not end:
+            raise BoardError(f"{generated}: no node /chosen")
+        made = self.folder / "board.dtb"
+        made.write_bytes(_dtc("dts", "dtb", f"{head}{chosen}{rest}\n{node}{end}{tail}".encode()))
+        return made
+
+    def _machine(self) -> list[str]:
+        """The emulator's command line, but for what the device tree is made from."""
+        image = self.image
+        memory = f"dom0_mem={DOM0_MEMORY}M,max:{DOM0_MEMORY}M"
+        xen_arguments = f"{memory} dom0_max_vcpus=2 dom0_vcpus_pin console=dtuart loglvl=all"
+        dom0_arguments = "root=LABEL=dom0 rw console=hvc0 rootwait"
+        disks: list[str] = []
+        for name in ("dom0", "domd"):
+            drive = f"file={image.disk(name)},format=raw,if=none,id={name},snapshot=on,cache=unsafe"
+            disks += ["-drive", drive, "-device", f"virtio-blk-device,drive={name}"]
+        return [
+            *("qemu-system-aarch64", "-M", "virt,virtualization=on,gic-version=3", "-cpu", "cortex-a57"),
+            *("-accel", f"tcg,thread=multi,tb-size={TRANSLATED}"),
+            *("-smp", str(CPUS), "-m", str(MEMORY), "-display", "none", "-monitor", "none"),
+            *("-serial", f"file:{self.console}", "-kernel", str(self.xen), "-append", xen_arguments),
+            *(
+                "-device",
+                f"guest-loader,addr={_KERNEL_AT:#x},kernel={image.kernel},bootargs={dom0_arguments}",
+            ),
+            *("-device", f"guest-loader,addr={_INITRD_AT:#x},initrd={image.initrd}"),
+            *disks,
+            *("-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22"),
+            *("-device", "virtio-net-device,netdev=net"),
+            *("-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-device,rng=rng"),
+        ]
 
     @property
     def console(self) -> Path:
@@ -184,6 +250,23 @@ class Board:
             raise BoardError(f"{name}: {command}: {done.returncode}: {done.stderr.strip()[-2000:]}")
         return done
 
+    def install(self, program: Path, path: str) -> None:
+        """Put a program of this machine onto dom0.
+
+        Raises:
+            BoardError: it could not be written there.
+        """
+        command = f"cat >{path}.new && chmod 755 {path}.new && mv {path}.new {path}"
+        done = subprocess.run(
+            ["ssh", *self.ssh_options(), "-p", str(self.port), "root@127.0.0.1", command],
+            input=program.read_bytes(),
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        if done.returncode:
+            raise BoardError(f"{path}: {done.stderr.decode(errors='replace').strip()}")
+
 
 def check_machine(folder: Path) -> None:
     """Refuse early where the emulator cannot run.
@@ -191,19 +274,22 @@ def check_machine(folder: Path) -> None:
     Raises:
         E2eUnavailable: no QEMU, or too little memory or disk.
     """
-    if not shutil.which("qemu-system-aarch64"):
+    packages = {
+        "qemu-system-aarch64": "qemu-system-arm",
+        "dtc": "device-tree-compiler",
+        "ssh": "openssh-client",
+    }
+    missing = [package for program, package in packages.items() if not shutil.which(program)]
+    if missing:
         raise E2eUnavailable(
-            "the board is emulated by qemu-system-aarch64, which is not installed (qemu-system-arm)"
+            f"the emulated board needs Debian packages that are not installed: {' '.join(missing)}"
         )
     available = _meminfo("MemAvailable")
-    if available < MEMORY + 512:
+    if available < NEEDED_MEMORY:
         raise E2eUnavailable(
-            f"the board needs {MEMORY + 512} MiB of free memory; this machine has {available}"
+            f"the board needs {NEEDED_MEMORY} MiB of free memory; this machine has {available}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free >> 20
-    if free < DISK:
-        raise E2eUnavailable(f"the board needs {DISK} MiB of disk at {folder}; there are {free}")
+    check_disk(folder)
 
 
 def _meminfo(field: str) -> int:
@@ -221,6 +307,18 @@ def _free_port() -> int:
         return port
 
 
-def words(arguments: Sequence[str]) -> str:
-    """An argument list as a shell's words."""
-    return shlex.join(arguments)
+def _loaded(address: int, file: Path) -> list[str]:
+    return ["-device", f"loader,addr={address:#x},file={file},force-raw=on"]
+
+
+def _dtc(given: str, wanted: str, tree: bytes) -> bytes:
+    done = subprocess.run(
+        ["dtc", "-q", "-I", given, "-O", wanted],
+        input=tree,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode:
+        raise BoardError(f"dtc: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout

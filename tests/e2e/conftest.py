@@ -9,13 +9,15 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from e2e.board import Board
 from e2e.image import obtain
-from e2e.site import ROOT, Site
+from e2e.site import DEVICE_TREE, LAST_TREE, ROOT, Site
+from e2e.trees import every_node
 
 LOGS = ROOT / ".cache/e2e"
 
@@ -32,30 +34,44 @@ def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
     return tell
 
 
-@pytest.fixture(scope="session")
-def board(say: Callable[[str], None]) -> Iterator[Board]:
-    """Xen, dom0 and nothing else; its logs stay where a test failed."""
+def keep_logs(folder: Path) -> None:
+    """Of the board that ran last: Xen's and dom0's console, and the emulator's own."""
+    shutil.rmtree(LOGS, ignore_errors=True)
+    LOGS.mkdir(parents=True)
+    for log in folder.glob("*.log"):
+        shutil.copy(log, LOGS / log.name)
+
+
+@contextmanager
+def up(say: Callable[[str], None], xen: Path | None = None) -> Iterator[Board]:
+    """A board that has booted, with Debian's Xen or another one."""
     folder = Path(tempfile.mkdtemp(prefix="xv-e2e-"))
-    machine = Board(obtain(say), folder)
+    machine = Board(obtain(say), folder, xen=xen)
     try:
         machine.start(say)
         yield machine
     finally:
         machine.stop()
-        shutil.rmtree(LOGS, ignore_errors=True)
-        LOGS.mkdir(parents=True)
-        for log in folder.glob("*.log"):
-            shutil.copy(log, LOGS / log.name)
+        keep_logs(folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def board(say: Callable[[str], None]) -> Iterator[Board]:
+    """Xen, dom0 and nothing else."""
+    with up(say) as machine:
+        yield machine
 
 
 @pytest.fixture(scope="session")
 def site(board: Board, say: Callable[[str], None]) -> Site:
     """The board after xen.virtio.site: a driver domain and guests with 1, 2, 3 and 11 disks."""
     made = Site(board, board.folder / "site")
-    made.keep_device_trees()
+    made.prepare()
+    made.before = every_node(board)
     say("xen.virtio.site, from nothing to running guests")
     done, counts = made.site()
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert counts["changed"] >= 2, done.stdout
+    board.run(f"cp {LAST_TREE} {DEVICE_TREE}")
     return made

@@ -23,6 +23,7 @@ PACKAGES = (
     *("xen-hypervisor-4.17-arm64", "xen-utils-4.17", "xen-utils-common", "xenstore-utils"),
     *("busybox-static", "python3", "python3-pyxs", "openssh-server", "iproute2", "bridge-utils"),
     *("procps", "device-tree-compiler", "e2fsprogs", "util-linux"),
+    *("gcc", "libc6-dev", "make", "libxen-dev"),
 )
 DOM0_MODULES = (
     "virtio_blk",
@@ -38,6 +39,17 @@ GUEST_MODULES = ("crc16", "crc32c_generic", "mbcache", "jbd2", "ext4", "virtio_m
 #: The network between dom0 and the driver domain, inside the emulator.
 BRIDGE, DOM0_ADDRESS, DOMD_ADDRESS = "xenbr0", "10.66.0.1", "10.66.0.2"
 
+#: Units that mean nothing on this board: an emulated processor has better things to do.
+_NEEDLESS = (
+    *("e2scrub_reap.service", "e2scrub_all.timer", "fstrim.timer", "dpkg-db-backup.timer"),
+    *("apt-daily.timer", "apt-daily-upgrade.timer", "systemd-tmpfiles-clean.timer"),
+    *("systemd-logind.service", "getty@tty1.service", "systemd-journal-flush.service"),
+    *("systemd-repart.service", "systemd-firstboot.service", "systemd-machine-id-commit.service"),
+)
+#: And in the driver domain, which runs no toolstack; what that loads is loaded by name.
+_NEEDLESS_IN_DOMD = ("xen.service", "xendomains.service")
+_XEN_MODULES = ("xen-evtchn", "xen-gntdev", "xen-privcmd")
+
 #: What happens to the root between its packages, and behind them.
 _HOOKS = (
     ("essential", 'mkdir -p "$1/etc/initramfs-tools/conf.d"'),
@@ -46,8 +58,13 @@ _HOOKS = (
     ("customize", 'echo "/dev/root / ext4 rw,noatime 0 0" >"$1/etc/fstab"'),
     ("customize", 'chroot "$1" systemctl enable systemd-networkd ssh'),
     ("customize", 'chroot "$1" systemctl disable systemd-networkd-wait-online.service || true'),
+    ("customize", f'chroot "$1" systemctl mask {" ".join(_NEEDLESS)}'),
+    ("customize", f'printf "%s\\n" {" ".join(_XEN_MODULES)} >"$1/etc/modules-load.d/xen.conf"'),
 )
-_SIZE = "1600M"
+_SIZE = "2000M"
+#: MiB.
+NEEDED_DISK = 4096
+_LAYOUT = 2  # of the folder that holds an image: raised where a file of it is another one
 
 _GUEST_INIT = """\
 #!/bin/busybox sh
@@ -63,13 +80,28 @@ fi
 for disk in /dev/vd?; do
   [ -b "$disk" ] || continue
   name=${{disk##*/}}
-  echo "guest: $name size=$(cat /sys/block/$name/size) ro=$(cat /sys/block/$name/ro)"
-  options=rw; [ "$(cat /sys/block/$name/ro)" = 0 ] || options=ro,noload
-  mount -t ext4 -o $options $disk /mnt || continue
-  echo "guest: $name reads $(cat /mnt/hello)"
-  [ "$(cat /sys/block/$name/ro)" = 1 ] || echo "written by $(cat /proc/cmdline)" >/mnt/answer
+  ro=$(cat /sys/block/$name/ro)
+  if [ "$ro" = 1 ]; then mount -t ext4 -o ro,noload $disk /mnt; else mount -t ext4 $disk /mnt; fi || continue
+  echo "$name size=$(cat /sys/block/$name/size) ro=$ro reads $(cat /mnt/hello)" >>/report
   umount /mnt
 done
+# What was read goes onto the first disk, where dom0 finds it.
+if [ -s /report ] && mount -t ext4 /dev/vda /mnt; then
+  cat /proc/cmdline >>/report
+  cp /report /mnt/report.new && mv /mnt/report.new /mnt/report
+  umount /mnt
+fi
+cat /report 2>/dev/null
+# And then one line after the other, each of them down on the disk before the next.
+if [ -s /report ] && grep -qw beat /proc/cmdline && mount -t ext4 /dev/vda /mnt; then
+  echo boot >>/mnt/beat
+  beat=0
+  while sync; do
+    beat=$((beat + 1))
+    echo $beat >>/mnt/beat || break
+    sleep 1
+  done
+fi
 echo "guest: done"
 while :; do sleep 3600; done
 """
@@ -107,6 +139,11 @@ class Image(NamedTuple):
         return self.folder / "initrd"
 
     @property
+    def ramdisk(self) -> Path:
+        """Of a guest: busybox, and an init that reports what it finds."""
+        return self.folder / "ramdisk"
+
+    @property
     def key(self) -> Path:
         return self.folder / "id_ed25519"
 
@@ -136,7 +173,9 @@ def fingerprint() -> str:
         _GUEST_INIT,
         sorted(_NETWORK.items()),
         _HOOKS,
+        _NEEDLESS_IN_DOMD,
         _SIZE,
+        _LAYOUT,
     )
     return hashlib.sha256(repr(inputs).encode()).hexdigest()[:16]
 
@@ -151,7 +190,7 @@ def obtain(say: Callable[[str], None]) -> Image:
     if (folder / "complete").exists():
         return Image(folder)
     _check_machine()
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    check_disk(folder.parent)
     for old in folder.parent.glob("building-*"):
         shutil.rmtree(old, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="building-", dir=folder.parent) as work:
@@ -163,6 +202,18 @@ def obtain(say: Callable[[str], None]) -> Image:
             shutil.rmtree(folder)
         made.rename(folder)
     return Image(folder)
+
+
+def check_disk(folder: Path) -> None:
+    """Refuse early where there is no room: for an image, or for what dom0 and guests write to it.
+
+    Raises:
+        E2eUnavailable: less than `NEEDED_DISK`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free >> 20
+    if free < NEEDED_DISK:
+        raise E2eUnavailable(f"the board needs {NEEDED_DISK} MiB of disk at {folder}; there are {free}")
 
 
 def _check_machine() -> None:
@@ -273,6 +324,11 @@ def _configure(root: Path, name: str) -> None:
     folder.mkdir(parents=True)
     for file, text in _NETWORK[name].items():
         (folder / file).write_text(text)
+    for unit in _NEEDLESS_IN_DOMD:
+        masked = root / "etc/systemd/system" / unit
+        masked.unlink(missing_ok=True)
+        if name == "domd":
+            masked.symlink_to("/dev/null")
 
 
 def _guest(root: Path, work: Path, made: Path) -> None:
@@ -298,7 +354,8 @@ def _guest(root: Path, work: Path, made: Path) -> None:
     )
     target = root / "root/guest"
     target.mkdir(exist_ok=True)
-    (target / "ramdisk").write_bytes(gzip.compress(packed.stdout, mtime=0))
+    (made / "ramdisk").write_bytes(gzip.compress(packed.stdout, mtime=0))
+    shutil.copyfile(made / "ramdisk", target / "ramdisk")
     shutil.copyfile(made / "vmlinuz", target / "kernel")
     shutil.copyfile(made / "initrd", target / "initrd")
 

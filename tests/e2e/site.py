@@ -28,14 +28,15 @@ PATIENCE = {
     "guest_settle": 2,
 }
 
-#: The device tree of the guest that was built last, on dom0.
-DEVICE_TREE = "/root/guest.dtb"
+#: On dom0: the device tree of the guest that was built last, and of the last one that the playbook made.
+LAST_TREE, DEVICE_TREE = "/root/last.dtb", "/root/three.dtb"
 
 DOMD = {
     "kernel": "/root/guest/kernel",
     "ramdisk": "/root/guest/initrd",
-    "cmdline": "root=LABEL=domd rw console=hvc0",
+    "cmdline": "root=LABEL=domd rw console=hvc0 xen_privcmd.unrestricted=1",
     "memory": 256,
+    "cpus": "2",
     "driver_domain": True,
     "vif": [f"bridge={BRIDGE}"],
     "disks": [{"vdev": "xvda", "target": "/dev/disk/by-label/domd", "specification": "xen"}],
@@ -93,6 +94,7 @@ class Site:
     def __init__(self, board: Board, folder: Path) -> None:
         self.board = board
         self.folder = folder
+        self.before: dict[str, str] = {}  # the whole store before the first run
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "storage.yml").write_text(STORAGE)
         with tarfile.open(folder / "standin.tar", "w") as archive:
@@ -111,6 +113,7 @@ class Site:
                 "cmdline": "console=hvc0",
                 "memory": 64,
                 "vcpus": 1,
+                "cpus": "3",
             },
             "xen_guests": {"DomD": DOMD, **declared},
             "xen_storage_tasks": "storage.yml",
@@ -160,9 +163,13 @@ class Site:
             stdin=subprocess.DEVNULL,
         )
 
-    def keep_device_trees(self) -> None:
-        """Have libxl keep the device tree of each guest that it builds, in place of the one before."""
-        self.board.run(f"echo LIBXL_DEBUG_DUMP_DTB={DEVICE_TREE} >>/etc/environment")
+    def prepare(self) -> None:
+        """What a board's image does: the domain that Xen made has its place in the store.
+
+        And for the tests: libxl keeps the device tree of each guest that it builds, in place of the one before.
+        """
+        self.board.run("/usr/lib/xen-4.17/bin/init-dom0less")
+        self.board.run(f"echo LIBXL_DEBUG_DUMP_DTB={LAST_TREE} >>/etc/environment")
 
     def site(self, *arguments: str) -> tuple[subprocess.CompletedProcess[str], dict[str, int]]:
         """The playbook xen.virtio.site; its counts for the board (``ok``, ``changed``, ``failed``, …)."""

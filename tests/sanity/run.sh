@@ -62,6 +62,7 @@ for name in "$@"; do tests="$tests --test $name"; done
 check "ansible-test sanity" ansible-test sanity --venv --python "$python" --color no $tests
 if [ $# -eq 0 ]; then
     check "antsibull-docs" antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
+    check "docs" sh "$root/tests/docs.sh"
     check "antsibull-changelog" antsibull-changelog lint
     check "ansible-lint" ansible-lint --offline --strict --nocolor
 fi
