@@ -314,7 +314,9 @@ def test_device_disguise_has_the_drivers_write_boundaries(lab: LabHost) -> None:
     python = lab.domain_python(lab.add_domain(), device=True)
     pipe = subprocess.PIPE
     with subprocess.Popen([python, "-c", DEVICE], stdin=pipe, stdout=pipe, stderr=pipe, text=True) as script:
-        assert script.stdin and script.stdout and script.stderr
+        assert script.stdin
+        assert script.stdout
+        assert script.stderr
         told = list(itertools.takewhile(lambda line: line != "stop it\n", script.stdout))
         lab.xenstored.stop()
         print(file=script.stdin, flush=True)
