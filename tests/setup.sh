@@ -45,6 +45,8 @@ packages="xen-utils-4.17 xen-utils-common xenstore-utils libxen-dev gcc libc6-de
 [ "$purpose" = demo ] || packages="$packages systemd-container iproute2 openssh-client make git"
 # The page of an audit is looked at in a real browser, which draws text only with a font.
 [ "$purpose" = demo ] || packages="$packages chromium fonts-dejavu-core"
+# Events go through ansible-rulebook, whose rules run in Java.
+[ "$purpose" = demo ] || packages="$packages openjdk-17-jre-headless"
 # Xen for Arm in an emulator, with a dom0 whose packages are set up here.
 [ "$purpose" != e2e ] ||
     packages="$packages qemu-system-arm qemu-user-static arch-test cpio openssh-client"
