@@ -52,9 +52,8 @@ def test_guests_that_came_up_write_nothing_more_of_their_own_accord(board: LabHo
     board.wait_for_guests()
     assert board.read(f"/local/domain/{domid}/control/feature-reboot") == b"1"
     board.pause_domain(domid)
-    later = board.add_domain(paused=True)
-    board.wait_for_guests()  # neither of them runs
-    assert board.read(f"/local/domain/{later}/control/feature-reboot") == b""
+    board.add_domain(paused=True)
+    board.wait_for_guests()  # not for those that do not run
 
 
 # ---- a guest's own end ----
