@@ -87,6 +87,39 @@ def sanity(session: nox.Session, core: str, python: str) -> None:
     )
 
 
+#: What Galaxy's importer says of what is not as it should be.
+COMPLAINTS = ("ERROR", "WARNING", "CRITICAL")
+
+
+@nox.session(name="importer", python=found("3.11"))
+def importer(session: nox.Session) -> None:
+    """Galaxy's own importer over a tarball: the one that is named after ``--``, else the checkout's."""
+    session.install("galaxy-importer>=0.4.30", "ansible-core~=2.19.0")
+    folder = Path(session.create_tmp())
+    if session.posargs:
+        tarball = Path(session.posargs[0])
+    else:
+        session.run(
+            "ansible-galaxy", "collection", "build", "--force", "--output-path", str(folder), str(ROOT)
+        )
+        (tarball,) = folder.glob("*.tar.gz")
+    session.chdir(folder)
+    said = session.run(
+        *("python", "-m", "galaxy_importer.main", str(tarball)),
+        silent=True,
+        env={
+            "GALAXY_IMPORTER_CHECK_REQUIRED_TAGS": "true",
+            # make sanity runs it, with more to say, and without the importer's limit of three minutes
+            "GALAXY_IMPORTER_RUN_ANSIBLE_LINT": "false",
+            "PATH": f"{session.bin}{os.pathsep}{os.environ['PATH']}",
+        },
+    )
+    complaints = [line for line in str(said).splitlines() if line.startswith(COMPLAINTS)]
+    if complaints or "Importer processing completed successfully" not in str(said):
+        session.error("\n".join(["Galaxy's importer has something to say:", *(complaints or [str(said)])]))
+    print(f"importer: nothing to say about {tarball.name}")
+
+
 for _core, _pythons in CORES.items():
     for _python in _pythons:
 
