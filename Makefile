@@ -40,14 +40,19 @@ lint:
 	@sh tests/lint.sh
 
 # All of it, also where lint has something to say: one run tells everything. A test of the system waits half of its
-# time, so each processor has its own share of them. Tests press Ctrl-C, which whatever runs in the background ignores
-# from birth.
+# time, so each processor has two of them. Tests press Ctrl-C, which whatever runs in the background ignores from birth.
+# Of the scenarios of molecule the two shortest are run, where the machine can hold their hosts.
+WORKERS := $(shell expr 2 '*' $$(nproc))
+SHORTEST := -s disk -s guest
 test:
-	@sh tests/setup.sh test
+	@sh tests/setup.sh $(if $(ARGS),test,molecule)
 	@sh tests/lint.sh; lint=$$?; \
 	env --default-signal=INT,QUIT XEN_VIRTIO_NO_SKIPS=1 ANSIBLE_HOME=$(CURDIR)/.cache/ansible \
-		$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS); tests=$$?; \
+		$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(ARGS); tests=$$?; \
+	scenarios=0; $(if $(ARGS),,$(BIN)/python tests/molecule.py $(SHORTEST); scenarios=$$?;) \
 	if [ $$lint -ne 0 ]; then echo 'lint has failed, see above' >&2; fi; \
+	if [ $$tests -ne 0 ]; then echo 'tests have failed, see above' >&2; fi; \
+	case $$scenarios in 0 | 77) ;; *) echo 'scenarios of molecule have failed, see above' >&2; exit 1 ;; esac; \
 	[ $$tests -eq 0 ] && [ $$lint -eq 0 ]
 
 docs:

@@ -4,7 +4,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Build the collection into .cache/build, install it from there with no network into a folder of its own, and look
-# whether Ansible finds every plugin of it by its full name from yet another folder.
+# whether Ansible finds every plugin of it by its full name from yet another folder, and whether it holds what users
+# need and nothing else.
 
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -25,16 +26,52 @@ for tarball in "$built"/*.tar.gz; do
         >"$place/log" || { cat "$place/log" >&2; exit 1; }
 done
 
+installed=$place/collections/ansible_collections/xen/virtio
+there=$(cd "$installed" && ls -A)
+users="COPYING
+FILES.json
+LICENSES
+MANIFEST.json
+README.md
+changelogs
+docs
+extensions
+meta
+playbooks
+plugins
+roles"
+# The changelog is there once there was a release.
+if [ "$(printf '%s\n' "$there" | grep -vx CHANGELOG.rst | sort)" != "$users" ]; then
+    printf 'build: the tarball does not hold what users need and nothing else (galaxy.yml, build_ignore):\n%s\n' \
+        "$there" >&2
+    exit 1
+fi
+for kept in extensions/eda extensions/execution-environment changelogs/changelog.yaml; do
+    [ -e "$installed/$kept" ] || { echo "build: the tarball lacks $kept" >&2; exit 1; }
+done
+[ "$(ls -A "$installed/extensions" "$installed/changelogs" | grep -c .)" -eq 5 ] || {
+    echo "build: the tarball has more in extensions or changelogs than users need" >&2
+    exit 1
+}
+
 cd "$place"
 found=0
-for kind in module filter; do
-    folder=$root/plugins/${kind}s
-    [ -d "$folder" ] || folder=$root/plugins/$kind
-    for file in "$folder"/*.py; do
-        name=$(basename "$file" .py)
-        [ "$name" != __init__ ] || continue
-        "$bin/ansible-doc" -t "$kind" "xen.virtio.$name" >/dev/null
+for kind in module filter inventory role playbook; do
+    case $kind in
+    module) files=$root/plugins/modules/*.py ;;
+    role) files=$root/roles/* ;;
+    playbook) files=$root/playbooks/*.yml ;;
+    *) files=$root/plugins/$kind/*.py ;;
+    esac
+    for file in $files; do
+        name=$(basename "$file")
+        name=${name%.*}
+        case $kind in
+        playbook) "$bin/ansible-playbook" --syntax-check -i localhost, "xen.virtio.$name" >"$place/log" 2>&1 ;;
+        role) "$bin/ansible-doc" -t role "xen.virtio.$name" | grep -q . ;;
+        *) "$bin/ansible-doc" -t "$kind" "xen.virtio.$name" >"$place/log" 2>&1 ;;
+        esac || { cat "$place/log" >&2; echo "build: no $kind xen.virtio.$name after installation" >&2; exit 1; }
         found=$((found + 1))
     done
 done
-echo "build: ${tarball#"$root"/}, $(du -h "$tarball" | cut -f1); installed offline, $found plugins found by name"
+echo "build: ${tarball#"$root"/}, $(du -h "$tarball" | cut -f1); installed offline, $found things found by name"

@@ -71,6 +71,7 @@ if [ "$tests" = "" ] && [ "${ONLY:-}" = "" ]; then
     check "antsibull-docs" antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
     check "docs" sh "$root/tests/docs.sh"
     check "antsibull-changelog" antsibull-changelog lint
+    check "reuse" "$bin/reuse" --root "$root" lint --quiet
     check "ansible-lint" ansible-lint --offline --strict --nocolor
 fi
 if [ -n "$failed" ]; then
