@@ -37,6 +37,8 @@ myst_heading_anchors = 3
 myst_enable_extensions = ["deflist", "fieldlist"]
 
 html_theme = "furo"
+# Would have the search ask for each page that it finds, which a browser refuses pages that are opened as files.
+html_show_search_summary = False
 # Colours of the reference, which the theme switches with its own.
 antsibull_ext_color_scheme = "none"
 _LIGHT = {

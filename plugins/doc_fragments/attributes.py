@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Used as ``xen.virtio.attributes``, and ``xen.virtio.attributes.info`` for modules that only read."""
+    """``xen.virtio.attributes``; ``….info`` for modules that only read; beside either ``….group``."""
 
     DOCUMENTATION = r"""
 options: {}
@@ -18,7 +18,7 @@ attributes:
     description: Will return details on what has changed, or would in C(check_mode), when in diff mode.
   idempotent:
     description: When run twice in a row outside check mode with the same arguments, the second run changes nothing.
-    details: Unless somebody else changes the store in between.
+    details: Unless somebody else changes in between what it looks after.
   platform:
     description: Target operating systems.
     support: full
@@ -44,4 +44,14 @@ attributes:
     description: Target operating systems.
     support: full
     platforms: Linux with Xen
+"""
+
+    #: For the members of the action group in meta/runtime.yml.
+    GROUP = r"""
+options: {}
+attributes:
+  action_group:
+    description: Use C(group/xen.virtio.all) in C(module_defaults) to set defaults for this module.
+    support: full
+    membership: [xen.virtio.all]
 """

@@ -20,6 +20,7 @@ description:
   - What was masked is noted, together with unit files that lay in a mask's place, so that O(state=restored) undoes it.
 extends_documentation_fragment:
   - xen.virtio.attributes
+  - xen.virtio.attributes.group
   - xen.virtio.store
 attributes:
   check_mode: {support: full}
@@ -75,6 +76,8 @@ foreign:
   returned: always
   type: list
   elements: dict
+  sample:
+    - {pid: 81, unit: virtio-disk.service, command: /usr/bin/virtio-disk, devid: null, idle: true, serves: []}
 stopped:
   description: Units that were stopped, or would be in check mode.
   returned: always

@@ -20,6 +20,7 @@ description:
     that it serves no disk.
 extends_documentation_fragment:
   - xen.virtio.attributes.info
+  - xen.virtio.attributes.group
   - xen.virtio.store
 options:
   daemon:
@@ -224,10 +225,18 @@ findings:
     why: {description: What comes of it., type: str, sample: With it the daemon maps the memory that the guest grants it.}
     remedy: {description: What to do., type: str, sample: Load the module (modprobe xen-gntdev).}
 accepted:
-  description: Those findings that O(accept) names.
+  description: Those findings that O(accept) names, in the same form.
   returned: success
   type: list
   elements: dict
+  sample:
+    - code: kernel-option
+      severity: warning
+      domain: null
+      vdev: null
+      message: The kernel was built without CONFIG_XEN_GRANT_DEV_ALLOC (/proc/config.gz).
+      why: Backends hand memory of their own to guests with it.
+      remedy: Run a kernel that is built with CONFIG_XEN_GRANT_DEV_ALLOC.
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -25,6 +25,7 @@ description:
   - A run that finds a restore under way only follows it. One that finds a restore which was cut off goes on from there.
 extends_documentation_fragment:
   - xen.virtio.attributes
+  - xen.virtio.attributes.group
   - xen.virtio.creation
   - xen.virtio.host
   - xen.virtio.host.release

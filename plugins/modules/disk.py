@@ -20,6 +20,7 @@ description:
   - Waits until the disks are attached, that is until the backend is in state 2 and still is after a settling time.
 extends_documentation_fragment:
   - xen.virtio.attributes
+  - xen.virtio.attributes.group
   - xen.virtio.store
   - xen.virtio.accept
   - xen.virtio.host
@@ -237,13 +238,29 @@ findings:
     domain: {description: The domain it is about., type: str, sample: domu1}
     vdev: {description: "The disk, null where it is about the domain.", type: str, sample: xvda}
     message: {description: What is wrong., type: str, sample: "xvda is device 51712 at DomD, and so is xvda of domu2"}
-    why: {description: What would happen., type: str, sample: Two plain daemons destroy each other's disk.}
-    remedy: {description: What to do., type: str, sample: Use vdevs that are unique among all guests of DomD.}
+    why:
+      description: What would happen.
+      type: str
+      sample: Two plain virtio-disk daemons with one device number destroy each other's disk within a second.
+    remedy:
+      description: What to do.
+      type: str
+      sample: >-
+        Use vdevs that are unique among all guests of DomD, or run the daemons with our launcher
+        (role xen.virtio.virtio_disk_backend).
 accepted:
-  description: The findings that were accepted.
+  description: The findings that were accepted, in the same form.
   returned: when the declaration could be read
   type: list
   elements: dict
+  sample:
+    - code: foreign-mapping
+      severity: warning
+      domain: domu1
+      vdev: xvda
+      message: "xvda: grant_usage is off and DomD serves it"
+      why: DomD then maps all memory of the guest.
+      remedy: Leave grant_usage out (grants are the default with a driver domain).
 msg:
   description: One line on what happened or what is wrong.
   returned: always

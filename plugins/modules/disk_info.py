@@ -16,6 +16,7 @@ description:
   - Disks with specification xen are listed beside them. Guests without disks are listed only where O(domains) has them.
 extends_documentation_fragment:
   - xen.virtio.attributes.info
+  - xen.virtio.attributes.group
   - xen.virtio.store
   - xen.virtio.domains
   - xen.virtio.host
@@ -69,11 +70,17 @@ guests:
         devid: {description: The device number., type: int, sample: 51712}
         target: {description: What is served., type: str, sample: /dev/mmcblk0p3}
         access: {description: V(rw) or V(ro)., type: str, sample: rw}
+        format: {description: Always V(raw) for a virtio disk., type: str, sample: raw}
         backend: {description: The domain that serves it., type: str, sample: DomD}
         backend_domid: {description: That domain's id., type: int, sample: 1}
+        backendtype: {description: V(standalone) for a virtio disk., type: str, sample: standalone}
         specification: {description: V(virtio) or V(xen)., type: str, sample: virtio}
+        transport: {description: V(mmio) for a virtio disk., type: str, sample: mmio}
         base: {description: Guest physical address of the device in bytes., type: int, sample: 33554432}
         irq: {description: Interrupt number., type: int, sample: 33}
+        grant_usage: {description: Whether the guest grants single pages., type: bool, sample: true}
+        backend_path: {description: The backend's directory., type: str, sample: /local/domain/1/backend/virtio_disk/3/51712}
+        frontend_path: {description: The frontend's directory., type: str, sample: /local/domain/3/device/virtio_disk/51712}
         state: {description: "The backend's XenbusState, null where there is none.", type: str, sample: "2"}
         health:
           description:

@@ -27,6 +27,7 @@ description:
     stopped. One that finds the driver domain as the last restart left it changes nothing, and reads its outcome.
 extends_documentation_fragment:
   - xen.virtio.attributes
+  - xen.virtio.attributes.group
   - xen.virtio.host
   - xen.virtio.host.release
   - xen.virtio.host.xl
@@ -106,16 +107,16 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-domain: {description: The driver domain., returned: always, type: str, sample: DomD}
+domain: {description: The driver domain., returned: success, type: str, sample: DomD}
 domid:
   description: Its domid when the task began, null while a restart is under way or where it has none.
-  returned: always
+  returned: success
   type: int
   sample: 3
 guests:
   description:
     - The guests that hung on it when the task began, in the order in which they would be created again.
-    - Empty while a restart is under way.
+    - Empty while a restart is under way, and where the task began one; RV(drain.guests) has them then.
   returned: always
   type: list
   elements: dict
@@ -136,13 +137,13 @@ guests:
       sample: [DomD]
 lines:
   description: The same, a line for each guest.
-  returned: always
+  returned: success
   type: list
   elements: str
   sample: ["linux1 (domain 4): xvda (/dev/vg/a)"]
 refusals:
   description: Why the driver domain cannot be restarted as things are, each with the remedy.
-  returned: always
+  returned: success
   type: list
   elements: str
   sample: []
@@ -165,7 +166,10 @@ drain:
       sample: done
     begun: {description: "When it began, ISO 8601 in UTC.", type: str, sample: "2026-05-04T10:11:12Z"}
     ended: {description: "When it ended, null before that.", type: str, sample: "2026-05-04T10:12:13Z"}
-    unit: {description: The unit that carries it out., type: str}
+    unit:
+      description: The unit that carries it out.
+      type: str
+      sample: xen-virtio-drain-DomD-66167cb8866ba.service
     state_file: {description: The file on the host with all of this., type: str, sample: /var/lib/xen-virtio/drain/DomD.json}
     guests:
       description:
@@ -173,12 +177,22 @@ drain:
           C(error).
       type: list
       elements: dict
+      sample:
+        - name: linux1
+          domid: 4
+          path: /etc/xen/linux1.cfg
+          run_state: running
+          devices: ["xvda (/dev/vg/a)"]
+          through: [DomD]
+          status: back
+          new_domid: 10
+          error: null
     lines:
       description: How the driver domain and each guest stand, a line for each.
       type: list
       elements: str
       sample: ["DomD: restarted, now domain 9 (was domain 3)", "linux1: back as domain 10 (was domain 4)"]
-    msg: {description: How it ended., type: str}
+    msg: {description: How it ended., type: str, sample: "DomD was restarted (domain 3 -> 9), 1 guest re-created"}
 msg:
   description: One line on what happened or what is wrong.
   returned: always

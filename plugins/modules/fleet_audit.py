@@ -31,6 +31,9 @@ attributes:
     support: full
     details: Files are written each time and differ at least in their time, which is not told as a change; a folder that is
       made is.
+  platform:
+    platforms: posix
+    details: The host that keeps the files needs no Xen.
 options:
   hosts:
     description: The hosts of the report, by their names in the inventory.
@@ -92,7 +95,15 @@ summary:
   description: The figures of the report, as P(xen.virtio.fleet_report#filter) has them.
   returned: success
   type: dict
-  sample: {domains: 14, disks: 14}
+  sample:
+    hosts: {total: 1, ok: 0, warning: 1, error: 0, unknown: 0}
+    domains: 9
+    disks: 5
+    findings: {error: 0, warning: 5}
+    accepted: 0
+    codes: {guest-unmanaged: 5}
+    releases: {"4.17": 1}
+    worst: warning
 exceeding: {description: How many findings are worse than O(max_severity)., returned: success, type: int, sample: 0}
 worst:
   description: The first of these, with C(host), C(domain), C(code) and C(message).

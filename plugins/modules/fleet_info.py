@@ -19,6 +19,7 @@ description:
   - The filter P(xen.virtio.fleet_report#filter) makes a report out of it, as the playbook C(xen.virtio.audit) does.
 extends_documentation_fragment:
   - xen.virtio.attributes.info
+  - xen.virtio.attributes.group
   - xen.virtio.store
   - xen.virtio.host
   - xen.virtio.host.release
@@ -91,19 +92,56 @@ host:
   description: What M(xen.virtio.host_info) returns.
   returned: with O(side=dom0)
   type: dict
-  sample: {xen: {release: "4.17"}}
+  sample:
+    xen:
+      release: "4.17"
+      version: 4.17.0
+      arch: aarch64
+      toolstack: {name: xl, present: true, path: /usr/sbin/xl, version: "4.17", error: null}
+      accepts: {grant_usage: false, nr_spis: false, specification: true, standalone: true, trusted: false}
+      note: null
+      ioreq: {support: "yes", why: the hypervisor was built with CONFIG_IOREQ_SERVER}
+    memory: {total: 32768, free: 28608}
+    daemons: {xenstored: {reachable: true, kind: xenstored, error: null}}
+    backends:
+      - domain: DomD
+        domid: 3
+        alive: true
+        status: ready
+        reason: null
+        launcher: 0.1.0
+        guests: 5
+        disks: 5
+        quota: {nodes: 1000, used_nodes: 109, watches: 128, used_watches: 14, assumed: null}
+        headroom: 49
 guests:
   description: The guests as M(xen.virtio.guest_info) returns them, without what their configurations mean.
   returned: with O(side=dom0)
   type: list
   elements: dict
-  sample: []
+  sample:
+    - name: linux1
+      domid: 17
+      uuid: 7b318070-85a5-4d0b-bc0a-41967bb1491e
+      made_by: xl
+      run_state: running
+      reason: null
+      leftover: null
+      type: pvh
+      memory: 1024
+      maxmem: 1024
+      vcpus: 1
+      maxvcpus: 1
+      autostart: false
+      config: {path: /etc/xen/linux1.cfg, others: [], notes: [], error: null}
+      disks: [{vdev: xvda, devid: 51712, target: /dev/mmcblk0p3, backend: DomD, specification: virtio, health: attached}]
 configs:
   description: The configurations that lie on the host, as M(xen.virtio.guest_info) lists them, without what they mean.
   returned: with O(side=dom0)
   type: list
   elements: dict
-  sample: []
+  sample:
+    - {name: linux1, domid: 17, running: true, autostart: false, path: /etc/xen/linux1.cfg, others: [], notes: [], error: null}
 unreadable:
   description: Files that mean to be configurations and cannot be read, with C(path) and C(error).
   returned: with O(side=dom0)
@@ -119,7 +157,17 @@ compared:
       description: The guests as M(xen.virtio.guest) returns them in check mode, without their disks.
       type: list
       elements: dict
-      sample: []
+      sample:
+        - name: linux1
+          domid: 17
+          uuid: 7b318070-85a5-4d0b-bc0a-41967bb1491e
+          run_state: running
+          state: running
+          path: /etc/xen/linux1.cfg
+          action: unchanged
+          differences: {config: [], domain: [], store: []}
+          recreate_reasons: []
+          held: []
     findings: {description: The findings of M(xen.virtio.guest)., type: list, elements: dict, sample: []}
     refused: {description: "What M(xen.virtio.guest) would refuse beside these, else null.", type: str, sample: null}
     problems:
@@ -139,15 +187,36 @@ warnings:
   elements: str
   sample: []
 backend:
-  description: What M(xen.virtio.backend_info) returns of this very host, C(findings) among it.
+  description: What M(xen.virtio.backend_info) returns of this very host, without RV(xen.virtio.backend_info#module:accepted).
   returned: success
   type: dict
-  sample: {domid: 0, disks: 0}
+  sample:
+    domid: 0
+    init: systemd
+    store: {reachable: true, path: /run/xenstored/socket, error: null}
+    disks: 0
+    quota: null
+    headroom: null
+    foreign: []
+    units: []
+    pending_restart: []
+    launcher: {installed: false, version: null, status: null, reason: null, pid: null}
+    daemon: {path: null, real_path: null, version: null}
+    findings: []
 targets:
   description: What M(xen.virtio.storage_info) returns of O(look_at).
   returned: with O(look_at)
   type: dict
-  sample: {}
+  sample:
+    /dev/mmcblk0p3:
+      exists: true
+      kind: block
+      path: /dev/mmcblk0p3
+      size: 8589934592
+      readonly: false
+      names: [device 179:3, disk 179:0 partition 179:3]
+      in_use: []
+      note: null
 """
 
 from ansible.module_utils.basic import AnsibleModule

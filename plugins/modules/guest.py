@@ -26,6 +26,7 @@ description:
   - Everything goes by the name of a guest; its domid changes with each creation.
 extends_documentation_fragment:
   - xen.virtio.attributes
+  - xen.virtio.attributes.group
   - xen.virtio.guest
   - xen.virtio.accept
   - xen.virtio.creation
@@ -224,25 +225,38 @@ guests:
       type: dict
       contains:
         config:
-          description: Between the configuration's file and the declared one, each with C(option), C(before) and C(after).
-          type: list
-          elements: dict
-        domain:
-          description:
-            - Between what the domain runs with and what is declared, each with C(option), C(before), C(after), and
+          description: Between the configuration's file and the declared one, each with C(option), C(before), C(after), and
               C(live), whether it can be changed in the running guest.
           type: list
           elements: dict
-        store:
-          description: Disks that were lost or changed behind libxl's back, each with C(vdev), C(what) and C(found).
+          sample:
+            - {option: memory, before: 512, after: 1024, live: false}
+            - {option: cmdline, before: root=/dev/vda, after: null, live: false}
+        domain:
+          description:
+            - Between what the domain runs with and what is declared, each with C(option), C(before), C(after), and
+              C(live) as above.
           type: list
           elements: dict
+          sample:
+            - {option: memory, before: 512, after: 1024, live: false}
+            - {option: vcpus, before: 2, after: 1, live: true}
+            - {option: disk xvdb, before: /dev/mmcblk1p3 ro at domain 3, after: null, live: false}
+        store:
+          description: Disks that were lost or changed behind libxl's back, each with C(vdev), C(what) (V(lost) or
+              V(drifted)), C(found) and, where it is lost, C(devid).
+          type: list
+          elements: dict
+          sample: [{vdev: xvdb, devid: 51728, what: lost, found: its backend gave it up}]
     recreate_reasons:
       description: Why the guest would have to be created anew to be as declared, empty where it need not be.
       type: list
       elements: str
-      sample: ["cmdline: (none) -> quiet"]
-    backup: {description: "Where the old configuration was kept, null where none was.", type: str}
+      sample: ["memory: 512 -> 1024", "cmdline: root=/dev/vda -> (none)", "disk xvdb: /dev/mmcblk1p3 ro at domain 3 -> (none)"]
+    backup:
+      description: Where the old configuration was kept, null where none was.
+      type: str
+      sample: /etc/xen/linux1.cfg.144.2026-11-29@10:27:58~
     held:
       description:
         - Disks of its last domain that whoever served them was not seen to let go of, and so may still be written to. Each
@@ -251,19 +265,56 @@ guests:
       elements: dict
       sample: []
     disks:
-      description: Its disks, as M(xen.virtio.disk) tells of them; empty where it has no domain.
+      description: Its disks, as RV(xen.virtio.disk#module:guests[].disks) tells of them; empty where it has no domain.
       type: list
       elements: dict
+      sample:
+        - vdev: xvda
+          devid: 51712
+          target: /dev/mmcblk0p3
+          access: rw
+          format: raw
+          backend: DomD
+          backend_domid: 3
+          backendtype: standalone
+          specification: virtio
+          transport: mmio
+          base: 33554432
+          irq: 33
+          grant_usage: true
+          backend_path: /local/domain/3/backend/virtio_disk/9/51712
+          frontend_path: /local/domain/9/device/virtio_disk/51712
+          action: added
+          state: "2"
+          health: attached
 findings:
-  description: All findings that were not accepted, as those of M(xen.virtio.disk).
+  description: All findings that were not accepted, as RV(xen.virtio.disk#module:findings).
   returned: when the declaration could be read
   type: list
   elements: dict
+  sample:
+    - code: target-shared
+      severity: error
+      domain: linux1
+      vdev: xvda
+      message: xvda (/dev/mmcblk0p3) is also xvda of linux2 (/dev/mmcblk0p3); compared by path
+      why: linux1 writes to it, and a file system that two see while one writes is destroyed.
+      remedy: >-
+        Give each guest a target of its own, or make all of them read-only; where guests are made for it, mark the disks
+        shared: true.
 accepted:
-  description: The findings that were accepted.
+  description: The findings that were accepted, in the same form.
   returned: when the declaration could be read
   type: list
   elements: dict
+  sample:
+    - code: foreign-mapping
+      severity: warning
+      domain: linux1
+      vdev: xvda
+      message: "xvda: grant_usage is off and DomD serves it"
+      why: DomD then maps all memory of the guest.
+      remedy: Leave grant_usage out (grants are the default with a driver domain).
 unread:
   description: Whether the host's store could not be read, so that nothing is said of what is declared.
   returned: when that is so

@@ -19,6 +19,7 @@ description:
     where it fails, the run state is unknown and the rest is told.
 extends_documentation_fragment:
   - xen.virtio.attributes.info
+  - xen.virtio.attributes.group
   - xen.virtio.store
   - xen.virtio.domains
   - xen.virtio.host

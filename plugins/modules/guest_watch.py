@@ -21,6 +21,7 @@ description:
   - Xen disks are not judged, and a guest that is paused is up.
 extends_documentation_fragment:
   - xen.virtio.attributes.info
+  - xen.virtio.attributes.group
   - xen.virtio.store
   - xen.virtio.host
   - xen.virtio.host.xl
@@ -59,10 +60,10 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Guests stay up for a minute
+- name: Guests stay up for some seconds after a change
   xen.virtio.guest_watch:
     guests: [linux1, linux2]
-    soak: 60
+    soak: 5
 
 - name: They are still the domains that were made, and have all their disks
   xen.virtio.guest_watch:
@@ -103,7 +104,7 @@ msg:
   description: One line on what was seen.
   returned: always
   type: str
-  sample: "2 guests up, with all disks attached, for 60 s"
+  sample: "2 guests up, with all disks attached, for 5 s"
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -17,6 +17,7 @@ description:
     an error of this module.
 extends_documentation_fragment:
   - xen.virtio.attributes.info
+  - xen.virtio.attributes.group
   - xen.virtio.store
   - xen.virtio.host
   - xen.virtio.host.xl
@@ -32,10 +33,10 @@ EXAMPLES = r"""
   xen.virtio.host_info:
   register: host
 
-- name: Be sure that it takes what the inventory asks for
+- name: Be sure that it takes virtio disks as releases since 4.17 write them
   ansible.builtin.assert:
-    that: host.xen.accepts.grant_usage
-    fail_msg: "Xen {{ host.xen.release }} has no grant_usage for disks"
+    that: host.xen.accepts.specification
+    fail_msg: "Xen {{ host.xen.release }} has no specification for disks"
 
 - name: Be sure that ten more disks fit at every driver domain
   ansible.builtin.assert:
@@ -86,7 +87,7 @@ xen:
           description:
             - V(yes), V(no), or V(unknown). On Arm it is an option of the hypervisor's build, which only some builds tell.
           type: str
-          sample: unknown
+          sample: "yes"
         why: {description: From what that is known., type: str, sample: the hypervisor was built with CONFIG_IOREQ_SERVER}
 memory:
   description: The host's memory in MiB, null where xl does not tell.

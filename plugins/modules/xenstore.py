@@ -16,6 +16,7 @@ description:
   - Does not know what the nodes mean. For disks there is M(xen.virtio.disk).
 extends_documentation_fragment:
   - xen.virtio.attributes
+  - xen.virtio.attributes.group
   - xen.virtio.store
 attributes:
   check_mode:

@@ -15,6 +15,7 @@ description:
   - It is no snapshot. A store that changes meanwhile may be seen half before and half after.
 extends_documentation_fragment:
   - xen.virtio.attributes.info
+  - xen.virtio.attributes.group
   - xen.virtio.store
 options:
   paths:

@@ -70,6 +70,8 @@ check "ansible-test sanity" ansible-test sanity $where --color no $tests
 if [ "$tests" = "" ] && [ "${ONLY:-}" = "" ]; then
     check "antsibull-docs" antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
     check "docs" sh "$root/tests/docs.sh"
+    check "docs in a browser" env XEN_VIRTIO_NO_SKIPS=1 "$bin/python" -m pytest -q -c "$root/pyproject.toml" \
+        --rootdir "$root" "$root/tests/site"
     check "antsibull-changelog" antsibull-changelog lint
     check "reuse" "$bin/reuse" --root "$root" lint --quiet
     check "ansible-lint" ansible-lint --offline --strict --nocolor

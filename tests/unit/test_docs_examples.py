@@ -1,11 +1,10 @@
 # Copyright (c) xen.virtio contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Examples of the documentation: they are YAML, and modules, options, variables, playbooks are there that they name."""
+"""Examples of pages and plugins: they are YAML, and modules, options, variables, playbooks are there that they name."""
 
 from __future__ import annotations
 
-import importlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from ansible_collections.xen.virtio.plugins.filter.preflight import preflight
 from ansible_collections.xen.virtio.plugins.module_utils._declaration import parse_guests
 from ansible_collections.xen.virtio.plugins.module_utils._guestconfig import declare_guest, split_guest
 from ansible_collections.xen.virtio.plugins.module_utils._merge import merge_guests
+from plugin_docs import PLUGINS, spec_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -57,7 +57,9 @@ def blocks(kind: str) -> list[Block]:
 
 
 def load(block: Block) -> Data:
-    return yaml.safe_load(block.text.replace(NO_CHECKSUM, A_CHECKSUM))
+    """What is in it; a list of all documents where there are several."""
+    found = list(yaml.safe_load_all(block.text.replace(NO_CHECKSUM, A_CHECKSUM)))
+    return found[0] if len(found) == 1 else found
 
 
 def nodes(data: Data) -> Iterator[dict[str, Data]]:
@@ -93,16 +95,6 @@ def variables() -> set[str]:
     return known
 
 
-def spec_of(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A module's argument spec and constraints."""
-    module = importlib.import_module(f"ansible_collections.xen.virtio.plugins.modules.{name}")
-    found = {
-        key: value for key, value in vars(module).items() if key.endswith(("ARGUMENT_SPEC", "CONSTRAINTS"))
-    }
-    spec = next(value for key, value in found.items() if key.endswith("SPEC"))
-    return spec, next((value for key, value in found.items() if key.endswith("CONSTRAINTS")), {})
-
-
 #: Options of the module guest that are not one guest's.
 CALL = frozenset(
     {
@@ -122,7 +114,10 @@ CALL = frozenset(
     }
 )
 
-YAML = blocks("yaml")
+YAML = [
+    *blocks("yaml"),
+    *(Block(f"{one.kind} {one.name}", 1, "yaml", one.examples) for one in PLUGINS if one.examples),
+]
 CALLS = [
     pytest.param(key.removeprefix("xen.virtio."), node[key], id=f"{block}-{key}")
     for block in YAML
@@ -144,10 +139,11 @@ def test_a_block_is_yaml_and_its_modules_are_there(block: Block) -> None:
 def test_a_module_takes_its_options(name: str, arguments: dict[str, Data]) -> None:
     spec, constraints = spec_of(name)
     options = {key: value for key, value in (arguments or {}).items() if not templated(value)}
-    assert set(arguments or {}) <= set(spec)
-    names = ("mutually_exclusive", "required_together", "required_one_of", "required_if", "required_by")
+    names = {name for key, option in spec.items() for name in (key, *option.get("aliases", []))}
+    assert set(arguments or {}) <= names
+    kinds = ("mutually_exclusive", "required_together", "required_one_of", "required_if", "required_by")
     if options == arguments:
-        told = {key: value for key, value in constraints.items() if key in names}
+        told = {key: value for key, value in constraints.items() if key in kinds}
         assert ArgumentSpecValidator(spec, **told).validate(options).error_messages == []
     if name == "disk" and not templated(arguments):
         parse_guests({"exclusive": False, **arguments}, absent=arguments.get("state") == "absent")
