@@ -432,12 +432,13 @@ class _Step:
                 track, ended=LOST, why=track.why or "its daemon ended, and its state went back to 1"
             )
             return _Verdict(track, self._status(LOST, disk, track, track.why))
-        if track.attempts >= self.rules.attempts:
+        if track.attempts >= self.rules.attempts or track.ended == FAILED:
             why = track.why or "its daemon ended before it took the disk up; its unit's journal says why"
             track = replace(track, ended=FAILED, why=why)
-            return _Verdict(
-                track, self._status(FAILED, disk, track, f"started {track.attempts} times: {why}")
-            )
+            told = (
+                f"started {track.attempts} times: {why}" if track.attempts else why
+            )  # a launcher before this one counted them
+            return _Verdict(track, self._status(FAILED, disk, track, told))
         if track.asked is not None and not self._by(track.asked + self.rules.retry_after):
             return _Verdict(track, self._status(STARTING, disk, track, "a second time"))
         waits = self._dead() or disk.unfit

@@ -245,10 +245,6 @@ class Launcher:
             return False
         if self._memory is None:
             self._memory = remembered
-        if self._store_trouble:
-            say(NOTICE, "the store is back")
-        self._store_trouble = ""
-        self._attempt = 0
         self._connect_at = None
         return True
 
@@ -307,6 +303,11 @@ class Launcher:
             self._say(decision, disks is None, now)
         except StoreError as error:
             self._lost(error, now)
+            return
+        if self._store_trouble:
+            say(NOTICE, "the store is back")
+        self._store_trouble = ""
+        self._attempt = 0
 
     def _rules(self) -> Rules:
         settings = self._settings

@@ -25,6 +25,7 @@ from ansible_collections.xen.virtio.plugins.module_utils._launch import (
     Rules,
     Start,
     Stop,
+    Track,
     Unit,
     step,
     tracked_without_directory,
@@ -53,6 +54,7 @@ class Directory:
     starts: int = 0  #: since it was made, by one launcher
     lost: bool = False  #: a daemon that had it is gone or gave it up
     missing: bool = False  #: not all of its nodes are there
+    mistaken: bool = False  #: for the one before it, which was given up while nobody could look
 
 
 @dataclass
@@ -310,9 +312,32 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def restart_launcher(self) -> None:
-        self.memory = Memory()
-        for disk in self.world.disks.values():
-            disk.starts = 0
+        """The next one knows what the store says of those that were given up."""
+        tracks = {}
+        for key, track in self.memory.tracks.items():
+            disk = self.world.disks.get(key)
+            if not track.ended or track.store != str(self.world.store):
+                continue
+            tracks[key] = Track(
+                past=track.ended == LOST,
+                ended=track.ended,
+                why=track.why,
+                births=0 if disk is None else self.world.births[key],
+                store=track.store,
+            )
+            if disk is not None and self.world.births[key] > track.births:
+                disk.mistaken = True
+        self.memory = Memory(tracks)
+        for key, disk in self.world.disks.items():
+            if key not in tracks:
+                disk.starts = 0
+
+    @rule(key=st.tuples(DOMIDS, DEVIDS))
+    def write_back(self, key: Key) -> None:
+        """Somebody takes the state for what is wrong with a disk that is lost."""
+        disk = self.world.disks.get(key)
+        if self.world.reachable and disk is not None and disk.lost and key not in self.world.units:
+            disk.state = "1"
 
     def start(self, action: Start) -> None:
         world, key = self.world, action.key
@@ -385,7 +410,9 @@ class Machine(RuleBasedStateMachine):
         fresh = {
             key: disk
             for key, disk in world.disks.items()
-            if disk.state == "1" and not disk.lost and not disk.starts and key not in world.units
+            if disk.state == "1"
+            and not (disk.lost or disk.mistaken or disk.starts)
+            and key not in world.units
         }
         for disk in fresh.values():
             disk.missing = False
