@@ -625,6 +625,15 @@ def _restarted(track: Track, now: float) -> Track:
     )
 
 
+def not_started(memory: Memory, keys: Iterable[Key]) -> Memory:
+    """The memory of a step whose starts could not be carried out: they do not count."""
+    tracks = dict(memory.tracks)
+    for key in keys:
+        attempts = max(0, tracks[key].attempts - 1)
+        tracks[key] = replace(tracks[key], attempts=attempts, asked=None)
+    return replace(memory, tracks=tracks)
+
+
 def tracked_without_directory(memory: Memory, disks: Iterable[Key]) -> list[Key]:
     """The disks whose frontends an observation has to look at: remembered, and without a directory."""
     return sorted(set(memory.tracks) - set(disks))

@@ -34,7 +34,7 @@ from ._diskstatus import (
 )
 from ._launch import FREE, Disk, Key, Memory, Track
 from ._storage import identify
-from ._store import Answer, Request, Store, StoreError, directory, read, rm, write
+from ._store import Answer, Request, Store, StoreError, StoreLost, directory, read, rm, write
 
 #: The backend's own tree, relative to ``/local/domain/B``.
 TREE = "backend/virtio_disk"
@@ -194,7 +194,7 @@ class StoreSide:
         """Know whether it is the store that it was."""
         mark = self.store.read(MARK_NODE)
         if mark is not None and _MARK.fullmatch(mark):
-            self.mark = mark.decode("ascii")
+            self.mark = self._said[MARK_NODE] = mark.decode("ascii")
             return
         self.mark = os.urandom(8).hex()
         self._say({MARK_NODE: self.mark})
@@ -267,6 +267,7 @@ class StoreSide:
             return None
         if self.own is None:
             self.own = own
+        self._be_sure(answers[1])
         self.contested = any(
             path in self._said and _text(answer) != self._said[path]
             for path, answer in zip(ours, answers[1:])
@@ -321,6 +322,15 @@ class StoreSide:
                 names = reply.decode("latin-1").split("\0")
             found += [(guest, devid) for devid in numbers(names, 1 << 31)]
         return found
+
+    def _be_sure(self, mark: Answer) -> None:
+        """It is the store in which our watches are; a device tells of no end of a session. Raises StoreLost."""
+        if isinstance(mark, StoreError) and mark.code in _NOT_THERE and MARK_NODE in self._said:
+            raise StoreLost("READ", MARK_NODE, "ENOENT", "the store came back without it")
+
+    def look_for_the_mark(self) -> None:
+        """Whether it still is the store that it was. Raises StoreError where it is not, or cannot be asked."""
+        self._be_sure(self.store.call([read(MARK_NODE)])[0])
 
     def measure(self) -> bool:
         """Look at the sizes of what is served; whether one changed."""

@@ -273,8 +273,8 @@ class UnitSide:
         values: dict[str, str] = {}
         with contextlib.suppress(OSError, ValueError), open(self._path(key, "env"), encoding="utf-8") as file:
             values = parse_environment(file.read(_FILE_LIMIT))
-        known = self.known[key] = Known(replace(_unit(values), phase=phase), now)
         facts = self._facts(key)
+        known = self.known[key] = Known(replace(_unit(values or _values(facts or {})), phase=phase), now)
         if facts is not None:
             self._hold(key, known, facts)
 
@@ -460,6 +460,19 @@ def _unit(values: Mapping[str, str]) -> Unit:
         view=values.get("VIEW", "1") != "0",
         store=values.get("VIRTIO_DISK_STORE", ""),
     )
+
+
+def _values(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The same as its view tells it; in which store it was started is not known then."""
+    told = {"TARGET": "target", "MODE": "mode", "SIZE": "size", "VERSION": "version"}
+    values = {
+        name: str(facts[fact]) for name, fact in told.items() if isinstance(facts.get(fact), (str, int))
+    }
+    identity = facts.get("identity")
+    if isinstance(identity, list):
+        values["IDENTITY"] = " ".join(map(str, identity))
+    values["VIEW"] = "0" if facts.get("view") is False else "1"
+    return values
 
 
 def _ready(handle: int) -> bool:

@@ -244,6 +244,7 @@ class Settings:
             "identity": environ.get("IDENTITY", "").split(),
             "daemon": daemon,
             "version": environ.get("VERSION", ""),
+            "view": self.through,
             "size": int(environ["SIZE"]) if environ.get("SIZE", "").isdecimal() else None,
         }
         self.environ = {key: value for key, value in environ.items() if key not in OWN_VARIABLES}

@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from ansible_collections.xen.virtio.plugins.module_utils import _launchstore
 from ansible_collections.xen.virtio.plugins.module_utils._diskstatus import DISKS_NODE, FAILED, LOST
 from ansible_collections.xen.virtio.plugins.module_utils._launchstore import (
+    MARK_NODE,
     TREE,
     Nodes,
     Storage,
@@ -22,8 +20,8 @@ from ansible_collections.xen.virtio.plugins.module_utils._launchstore import (
     storage_of,
     unfit,
 )
-from ansible_collections.xen.virtio.plugins.module_utils._store import Request, StoreError
-from unit.plugins.module_utils.memory import MemoryStore
+from ansible_collections.xen.virtio.plugins.module_utils._store import StoreError, StoreLost
+from unit.plugins.module_utils.domain import Domain
 
 WHOLE = Nodes(state="1", params="/dev/a", mode="w", base="33554432", irq="33", frontend="1")
 
@@ -89,58 +87,9 @@ def test_storage_is_looked_at(tmp_path: Path) -> None:
 A, B = (5, 51712), (6, 51712)
 
 
-class Domain(MemoryStore):
-    """A store as our own domain sees it, which may refuse an answer and tells what happened."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tree |= {"domid": (b"3", ()), "backend": (b"", ()), "drivers": (b"", ())}
-        self.refused: dict[str, str] = {}  #: path → code
-        self.events: list[tuple[str, str]] = []
-        self.has_events = False
-
-    def disk(self, domid: int, devid: int, state: str = "1") -> None:
-        top = f"{TREE}/{domid}/{devid}"
-        values = {"params": "/dev/null", "mode": "w", "base": "33554432", "irq": "33", "state": state}
-        for name, value in values.items():
-            self.put(f"{top}/{name}", value.encode())
-        self.put(f"/local/domain/{domid}/device/virtio_disk/{devid}/state", b"1")
-
-    def call(self, requests: Sequence[Request], tx: int = 0, *, meanwhile: object = None) -> list[Any]:
-        answers = super().call(requests, tx)
-        return [
-            StoreError("DIRECTORY", request.path, self.refused[request.path])
-            if request.path in self.refused
-            else answer
-            for request, answer in zip(requests, answers)
-        ]
-
-    def list(self, path: str) -> list[str] | None:
-        if path in self.refused:
-            raise StoreError("DIRECTORY", path, self.refused[path])
-        return super().list(path)
-
-    def read(self, path: str) -> bytes | None:
-        return self.tree[path][0] if path in self.tree else None
-
-    def watch(self, path: str, token: str) -> None:
-        self.events.append((path, token))
-
-    def wait_event(self, _timeout: float) -> tuple[str, str] | None:
-        return self.events.pop(0) if self.events else None
-
-    def fileno(self) -> int:
-        return -1
-
-    def close(self) -> None:
-        self.events.clear()
-
-
 @pytest.fixture
 def domain(monkeypatch: pytest.MonkeyPatch) -> Domain:
-    made = Domain()
-    monkeypatch.setattr(_launchstore, "Store", lambda *_path, **_timeout: made)
-    return made
+    return Domain.put_in_place(monkeypatch)
 
 
 def look(side: StoreSide, *remembered: tuple[int, int]) -> list[tuple[int, int]]:
@@ -209,6 +158,20 @@ def test_a_tree_that_was_removed_and_is_back_may_be_another_one(domain: Domain) 
     domain.events.append((TREE, "tree"))
     look(side)
     assert side.disks[A].births > births
+
+
+def test_a_store_that_came_back_without_the_mark_is_another_one(domain: Domain) -> None:
+    """A device tells nobody that it leads to another store, in which nothing is watched."""
+    domain.disk(*A)
+    side = StoreSide()
+    look(side)
+    side.look_for_the_mark()
+    domain.remove(MARK_NODE)
+    with pytest.raises(StoreLost, match="came back"):
+        side.look_for_the_mark()
+    with pytest.raises(StoreLost, match="came back"):
+        side.look(())
+    assert look(StoreSide(side)) == [A]
 
 
 @pytest.mark.parametrize("status", [FAILED, LOST])

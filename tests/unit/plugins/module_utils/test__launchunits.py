@@ -216,6 +216,23 @@ def test_the_next_launcher_takes_up_what_runs(host: Host, process: subprocess.Po
     )
 
 
+@pytest.mark.parametrize("view", [True, False])
+def test_a_unit_without_the_launchers_file_is_known_by_its_views(
+    host: Host, process: subprocess.Popen[bytes], view: bool
+) -> None:
+    host.runs(process.pid)
+    facts = {"target": "/dev/a", "mode": "r", "identity": ["device_8:1"], "size": 512, "version": "1.0"}
+    told = {"view_pid": process.pid, "view": view, **facts}
+    (host.run / "5-51712.json").write_text(json.dumps(told))
+    host.show("active")
+    host.until(UNIT_RUNNING)
+    units = host.side.units()
+    assert units is not None
+    found = units[A]
+    assert (found.target, found.writable, found.identity) == ("/dev/a", False, frozenset({"device_8:1"}))
+    assert (found.size, found.version, found.view, found.store) == (512, "1.0", view, "")
+
+
 def test_what_was_asked_for_and_never_came_up_is_gone(host: Host) -> None:
     host.until(None)
     host.start()
