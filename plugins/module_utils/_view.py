@@ -255,13 +255,14 @@ class Settings:
 
 
 def as_json(value: object) -> str:
-    """What `json.dumps` would give for text, numbers, None, and lists and mappings of them."""
+    """What `json.dumps` would give for text, numbers, truth values, None, and lists and mappings of them."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{as_json(key)}: {as_json(one)}" for key, one in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(as_json(one) for one in value) + "]"
     if not isinstance(value, str):
-        return "null" if value is None else repr(value)
+        words: dict[object, str] = {None: "null", True: "true", False: "false"}
+        return words[value] if value is None or isinstance(value, bool) else repr(value)
     units = memoryview(value.encode("utf-16-le", "surrogatepass")).cast("H")
     return '"' + "".join(chr(u) if 31 < u < 127 and u not in {34, 92} else f"\\u{u:04x}" for u in units) + '"'
 
