@@ -145,6 +145,7 @@ class Track:
         used: since when it has been in use.
         closing: since when its guest has been seen to go.
         stopping: when its unit was asked to stop.
+        declinable: it was asked to stop unless its daemon has taken the disk up.
         obsolete: the unit belongs to an earlier disk of the same numbers.
         ended: `FAILED` or `LOST` where nothing more is to be done; why says why.
         births: of the disk, when last seen.
@@ -161,6 +162,7 @@ class Track:
     used: float | None = None
     closing: float | None = None
     stopping: float | None = None
+    declinable: bool = False
     obsolete: bool = False
     ended: str = ""
     why: str = ""
@@ -193,10 +195,16 @@ class Start:
 
 @dataclass(frozen=True)
 class Stop:
-    """Stop the unit of a disk."""
+    """Stop the unit of a disk.
+
+    Attributes:
+        why: in words.
+        unless_taken: its view is to end it, and leaves it alone where the daemon has taken the disk up meanwhile.
+    """
 
     key: Key
     why: str
+    unless_taken: bool = False
 
 
 Action = Union[Start, Stop]
@@ -241,14 +249,15 @@ def step(memory: Memory, seen: Observation, now: float, rules: Rules) -> Decisio
 class _Verdict:
     """What became of one disk.
 
-    ``free`` marks one that a daemon may be started for; ``stop`` is why its unit is to end; ``expendable`` a unit
-    that serves nobody any more.
+    ``free`` marks one that a daemon may be started for; ``stop`` is why its unit is to end, ``unless_taken`` that it
+    may decline; ``expendable`` a unit that serves nobody any more.
     """
 
     track: Track | None
     status: DiskStatus | None
     free: bool = False
     stop: str = ""
+    unless_taken: bool = False
     expendable: bool = False
 
 
@@ -336,7 +345,9 @@ class _Step:
         fresh = (self.now if track.fresh is None else track.fresh) if disk.state == FREE else None
         track = replace(track, births=disk.births, fresh=fresh)
         if unit is None:
-            return self._without_unit(disk, replace(track, stopping=None, obsolete=False, ran=None))
+            return self._without_unit(
+                disk, replace(track, stopping=None, declinable=False, obsolete=False, ran=None)
+            )
         if key in self.strays:
             why = f"its daemon took up the disk of guest {self.strays[key][0]}: there is no view"
             return _Verdict(track, self._status(WAITING, disk, track, why))
@@ -480,6 +491,8 @@ class _Step:
             return self._stop(unit, track, status, "its disk was made anew")
         if disk.state in IN_USE:
             track = replace(track, past=True, used=self.now if track.used is None else track.used)
+            if track.declinable and unit.phase != UNIT_STOPPING:  # it did so in the last moment, and stays
+                track = replace(track, stopping=None, declinable=False, why="")
         if unit.phase == UNIT_STOPPING or track.stopping is not None:
             return self._stop(unit, track, self._ending(disk, track), track.why or "it did not end")
         if disk.frontend is None:
@@ -517,7 +530,7 @@ class _Step:
         if not self._by((since or 0.0) + limit) or self._may_stray(key, unit, track.ran):
             return _Verdict(track, status)
         track = replace(track, why=f"{what} within {limit:g} s")
-        return self._stop(unit, track, status, track.why)
+        return self._stop(unit, track, status, track.why, unless_taken=unit.view)
 
     def _closing(self, key: Key, disk: Disk, unit: Unit, track: Track) -> _Verdict:
         """Its guest goes: the daemon closes by itself, unless it hangs."""
@@ -529,16 +542,19 @@ class _Step:
             return _Verdict(track, status)
         return self._stop(unit, track, status, "its guest is gone and it does not close")
 
-    def _stop(self, unit: Unit, track: Track, status: DiskStatus | None, why: str) -> _Verdict:
+    def _stop(
+        self, unit: Unit, track: Track, status: DiskStatus | None, why: str, *, unless_taken: bool = False
+    ) -> _Verdict:
         """The unit is to end; it is asked once, and again only where that did not help for long."""
         asked = unit.phase == UNIT_STOPPING or track.stopping is not None
         if track.stopping is None:
-            track = replace(track, stopping=self.now)
+            track = replace(track, stopping=self.now, declinable=unless_taken)
         elif self._by(track.stopping + self.rules.ends_within):
-            track = replace(track, stopping=self.now)
+            track = replace(track, stopping=self.now, declinable=unless_taken)
             asked = False
         self.wakes.append((track.stopping or 0.0) + self.rules.ends_within)
-        return _Verdict(track, status, stop="" if asked else why, expendable=True)
+        stop = "" if asked else why
+        return _Verdict(track, status, stop=stop, unless_taken=unless_taken, expendable=True)
 
     def _status(self, status: str, disk: Disk | None, track: Track, why: str = "") -> DiskStatus:
         return DiskStatus(status, track.size, None if disk is None else disk.size, track.version, why)
@@ -602,7 +618,9 @@ class _Step:
         return f"{named} has its device number, and there is no view to keep them apart"
 
     def _stops(self, verdicts: dict[Key, _Verdict]) -> list[Stop]:
-        return [Stop(key, verdict.stop) for key, verdict in verdicts.items() if verdict.stop]
+        return [
+            Stop(key, verdict.stop, verdict.unless_taken) for key, verdict in verdicts.items() if verdict.stop
+        ]
 
 
 _REMEDY = "; re-create its guest"

@@ -391,7 +391,7 @@ class Launcher:
             domid, devid = action.key
             if not isinstance(action, Start):
                 say(NOTICE, f"disk {devid} of guest {domid}: its unit is stopped: {action.why}")
-                self.units.stop(action.key)
+                self.units.stop(action.key, unless_taken=action.unless_taken)
             elif settings is not None and self.side is not None:
                 try:
                     daemon = os.path.realpath(settings.daemon)

@@ -17,6 +17,7 @@ import json
 import os
 import re
 import select
+import signal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -86,6 +87,7 @@ class Known:
         since: when it was asked for, or found.
         pid: of its view, None until that is known.
         handle: a pidfd of it, -1 where there is none.
+        declines: its view knows how to end unless its daemon has taken the disk up.
         ended: its view ended, and systemd has yet to say so.
         asked: when systemd was last asked about it.
     """
@@ -94,6 +96,7 @@ class Known:
     since: float
     pid: int | None = None
     handle: int = -1
+    declines: bool = False
     ended: bool = False
     asked: float = 0.0
 
@@ -193,9 +196,13 @@ class UnitSide:
         self.known[key] = Known(replace(_unit(values), phase=UNIT_STARTING), now)
         self._starts[key] = None
 
-    def stop(self, key: Key) -> None:
-        """Stop a unit."""
+    def stop(self, key: Key, *, unless_taken: bool = False) -> None:
+        """Stop a unit; where it may have taken its disk up meanwhile, have its view decide, which alone knows."""
         known = self.known.get(key)
+        if unless_taken and known is not None and known.declines and known.handle >= 0:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(known.handle, signal.SIGUSR1)
+                return
         if known is not None:
             known.unit = replace(known.unit, phase=UNIT_STOPPING)
         if self._starts.pop(key, 0) == 0:
@@ -235,6 +242,7 @@ class UnitSide:
         if not isinstance(pid, int) or pid <= 0 or not self._locked(key):
             return False
         known.pid = pid
+        known.declines = facts.get("view") is True
         try:
             known.handle = os.pidfd_open(pid)
         except ProcessLookupError:

@@ -1230,7 +1230,7 @@ class Unit:
             end.setblocking(False)
         self._wakeup = (heard, woken)
         _signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
-        for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGCHLD):
+        for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGUSR1, _signal.SIGCHLD):
             _signal.signal(number, _heard)
         _signal.signal(_signal.SIGHUP, _signal.SIG_IGN)
         self.loop.attend(heard.fileno(), select.POLLIN, self._on_signal)
@@ -1242,6 +1242,12 @@ class Unit:
             return
         if _signal.SIGTERM in numbers or _signal.SIGINT in numbers:
             self._end("told to end")
+        elif _signal.SIGUSR1 in numbers and not self.ending:
+            # the launcher takes the daemon for deaf; it cannot see what is under way here
+            if self.relay is None or self.relay.taken:
+                self._say("told to end unless the disk is taken up, and it is")
+            else:
+                self._end("told to end, since the disk was not taken up in time")
         if self.code is None and self.pid:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:

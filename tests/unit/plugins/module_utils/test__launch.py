@@ -27,6 +27,7 @@ from ansible_collections.xen.virtio.plugins.module_utils._launch import (
     Observation,
     Rules,
     Start,
+    Stop,
     Unit,
     step,
 )
@@ -172,6 +173,27 @@ def test_a_deaf_daemon_is_stopped_after_three_seconds_and_started_once_more(laun
     assert launcher.told() == FAILED
     assert launcher.why() == "started 2 times: no daemon took it up within 3 s"
     assert launcher.see(500.0, {A: disk()}) == []
+
+
+def test_a_daemon_that_takes_its_disk_up_in_the_last_moment_stays(launcher: Launcher) -> None:
+    launcher.see(0.0, {A: disk()})
+    launcher.see(0.1, {A: disk()}, {A: unit()})
+    assert launcher.see(3.2, {A: disk()}, {A: unit()}) == ["stop 1-51712"]
+    (stop,) = launcher.last.actions
+    assert isinstance(stop, Stop)
+    assert stop.unless_taken
+    assert launcher.see(3.3, {A: disk("2")}, {A: unit()}) == []
+    assert launcher.see(3.9, {A: disk("2")}, {A: unit()}) == []
+    assert launcher.told() == SERVED
+    assert launcher.see(60.0, {A: disk("2")}, {A: unit()}) == []
+
+
+def test_one_that_neither_takes_it_up_nor_ends_is_stopped_without_a_choice(launcher: Launcher) -> None:
+    launcher.see(0.0, {A: disk()})
+    launcher.see(0.1, {A: disk()}, {A: unit()})
+    launcher.see(3.2, {A: disk()}, {A: unit()})
+    assert launcher.see(13.3, {A: disk()}, {A: unit()}) == ["stop 1-51712"]
+    assert launcher.last.actions == (Stop(A, "no daemon took it up within 3 s"),)
 
 
 def test_a_daemon_that_ends_at_once_is_started_once_more(launcher: Launcher) -> None:

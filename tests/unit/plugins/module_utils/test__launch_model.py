@@ -86,6 +86,7 @@ class World:
     reachable: bool = True
     systemd: bool = True
     fate: str = "well"  #: of daemons that are started
+    quick: bool = False  #: daemons take their disks up between a decision and what comes of it
 
     def observe(self, memory: Memory) -> Observation:
         disks = {
@@ -258,6 +259,10 @@ class Machine(RuleBasedStateMachine):
     def be_fated(self, fate: str) -> None:
         self.world.fate = fate
 
+    @rule(quick=st.booleans())
+    def be_quick(self, quick: bool) -> None:
+        self.world.quick = quick
+
     @rule(there=st.booleans())
     def foreign_daemon(self, there: bool) -> None:
         self.world.foreign = there
@@ -371,6 +376,10 @@ class Machine(RuleBasedStateMachine):
     def stop(self, action: Stop) -> None:
         process = self.world.units.get(action.key)
         assert process is not None, "nothing to stop"
+        if action.unless_taken and self.world.quick and process.disk is None and not process.hangs:
+            self.world.look_for_a_disk(action.key, process)
+        if action.unless_taken and process.disk is not None:
+            return  # its view declines
         served = process.disk
         if served is not None and process.of is not None:
             there = self.world.disks.get(process.of) is served
