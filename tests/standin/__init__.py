@@ -77,7 +77,7 @@ def publish(folder: Path, version: str) -> None:
 
 def repository(folder: Path, versions: Sequence[str] = ("1.0", "2.0")) -> Path:
     """A git repository of the sources in ``folder``: a commit and a tag for each version."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     git = ["git", "-C", str(folder), "-c", "user.name=lab", "-c", "user.email=lab@localhost"]
     run([*git, "init", "--quiet", "--initial-branch", "main"])
     for version in versions:
@@ -103,7 +103,9 @@ def events(log: Path) -> list[Event]:
 
 
 def clashes(log: Path) -> list[Event]:
-    """Where a target had two writers."""
+    """Where a target had two writers. Raises RuntimeError where nobody wrote into the log: then nobody knows."""
+    if REAL is None and not log.exists():
+        raise RuntimeError(f"{log}: no stand-in has written into it")
     return [event for event in events(log) if event.what == "clash"]
 
 
