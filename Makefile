@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 # Ansible refuses to run without UTF-8, and a fresh machine has no locale set.
 export LC_ALL := C.UTF-8
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos lint docs sanity molecule e2e bench build clean
+.PHONY: help setup demo test chaos lint docs sanity molecule matrix e2e bench build release clean
 
 help: ## this list
 	@echo 'make demo       watch a playbook provision virtio disks, on real parts of Xen; KEEP=1 leaves the host up'
@@ -19,9 +19,11 @@ help: ## this list
 	@echo 'make docs       the pages of the documentation, in .cache/docs/html; asks the network for nothing'
 	@echo 'make sanity     ansible-test sanity, ansible-lint, documentation and changelog checks'
 	@echo 'make molecule   a backend, disks, guests, faults and a fleet of eight boards, on machines with systemd; as root'
+	@echo 'make matrix     unit tests and ansible-test sanity on every ansible-core and Python that this machine has'
 	@echo 'make e2e        tests on Xen for Arm with a dom0 and a driver domain, in an emulator; as root, some 30 minutes'
 	@echo 'make bench      what provisioning costs, beside the leanest client there is'
 	@echo 'make build      the collection as a tarball, installed and looked at once'
+	@echo 'make release    VERSION=x.y.z: checks, changelog, tarball and tag; nothing leaves this machine'
 	@echo 'make setup      only what the others prepare first: Debian packages and .venv'
 	@echo 'make clean      away with everything that these commands made (but not with Debian packages)'
 	@echo
@@ -67,6 +69,10 @@ molecule:
 	@sh tests/setup.sh molecule
 	@$(BIN)/python tests/molecule.py $(ARGS)
 
+matrix:
+	@sh tests/setup.sh matrix
+	@$(BIN)/nox $(ARGS)
+
 e2e:
 	@sh tests/setup.sh e2e
 	@$(BIN)/python tests/e2e $(ARGS)
@@ -78,6 +84,10 @@ bench:
 build:
 	@sh tests/setup.sh demo
 	@sh tests/build.sh
+
+release:
+	@sh tests/setup.sh sanity
+	@$(BIN)/ansible-playbook release/release.yml -e release_version=$(VERSION) $(ARGS)
 
 clean:
 	@rm -rf .cache .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache tests/output

@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Prepare this checkout: Debian packages, .venv, and the link under which Ansible finds the collection.
-# Usage: sh tests/setup.sh demo|test|docs|sanity|molecule|e2e
+# Usage: sh tests/setup.sh demo|test|docs|sanity|molecule|matrix|e2e
 #
 # Plain sh, because a fresh machine may not even have Python. Does only what is missing; quick when nothing is.
 # Whatever cannot be had is said in one sentence on standard error, and the exit status is 1.
@@ -28,8 +28,9 @@ test) enough="test sanity molecule" requirements=tests/requirements.txt ;;
 docs) enough="docs sanity" requirements=tests/requirements-docs.txt ;;
 sanity) enough="sanity" requirements=tests/requirements-sanity.txt ;;
 molecule) enough="molecule" requirements=tests/requirements-molecule.txt ;;
+matrix) enough="matrix" requirements=tests/requirements-matrix.txt ;;
 e2e) enough="test sanity molecule e2e" requirements=tests/requirements.txt ;;
-*) die "usage: sh tests/setup.sh demo|test|docs|sanity|molecule|e2e" ;;
+*) die "usage: sh tests/setup.sh demo|test|docs|sanity|molecule|matrix|e2e" ;;
 esac
 
 [ -w . ] || die "make $purpose writes to .venv and .cache of this checkout, and $root is not yours to write to."

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,8 +16,10 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from e2e.board import check_machine  # noqa: E402 - needs the path above
-from e2e.image import E2eUnavailable, obtain  # noqa: E402
+from e2e.image import E2eUnavailable, ImageError, obtain  # noqa: E402
 
+#: What boards left behind: a folder each.
+LOGS = HERE.parents[1] / ".cache/e2e"
 #: The exit status where this machine cannot run it.
 CANNOT = 77
 
@@ -29,6 +32,10 @@ def main() -> int:
     except E2eUnavailable as error:
         print(f"e2e: cannot run here: {error}", file=sys.stderr)  # .ci/run looks for these words
         return CANNOT
+    except ImageError as error:
+        print(f"e2e: the image of the board could not be made: {error}", file=sys.stderr)
+        return 1
+    shutil.rmtree(LOGS, ignore_errors=True)
     data_path = HERE / "test_data_path.py"
     status = _pytest(str(HERE), f"--ignore={data_path}")
     brought = [name for name in ("XEN_IMAGE", "VIRTIO_DISK_BINARY") if os.environ.get(name)]

@@ -67,6 +67,7 @@ class Board:
         self.folder = folder
         self.xen = xen or image.xen
         self.port = 0
+        self._attempt = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     # ---- start and stop ----
@@ -80,6 +81,7 @@ class Board:
         check_machine(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, BOOT_ATTEMPTS + 1):
+            self._attempt = attempt
             self._launch()
             began = time.monotonic()
             try:
@@ -136,7 +138,7 @@ class Board:
             *_loaded(_DOM0LESS_RAMDISK_AT, self.image.ramdisk),
         ]
         environment = {**os.environ, "TMPDIR": str(self.folder)}
-        with (self.folder / "qemu.log").open("wb") as log:
+        with self._emulator_log.open("wb") as log:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -193,13 +195,17 @@ class Board:
     @property
     def console(self) -> Path:
         """What Xen and dom0 say on the serial line."""
-        return self.folder / "console.log"
+        return self.folder / f"console-{self._attempt}.log"
+
+    @property
+    def _emulator_log(self) -> Path:
+        return self.folder / f"qemu-{self._attempt}.log"
 
     def _wait(self) -> None:
         deadline = time.monotonic() + BOOT_TIMEOUT
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
-                raise BoardError(f"the emulator ended: {(self.folder / 'qemu.log').read_text().strip()}")
+                raise BoardError(f"the emulator ended: {self._emulator_log.read_text().strip()}")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 if self.run("xl info >/dev/null && echo up", check=False, timeout=30).stdout.strip() == "up":
                     return

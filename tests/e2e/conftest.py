@@ -16,7 +16,7 @@ import pytest
 
 from e2e.board import Board
 from e2e.image import obtain
-from e2e.site import DEVICE_TREE, LAST_TREE, ROOT, Site
+from e2e.site import ROOT, Site
 from e2e.trees import every_node
 
 LOGS = ROOT / ".cache/e2e"
@@ -34,12 +34,13 @@ def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
     return tell
 
 
-def keep_logs(folder: Path) -> None:
-    """Of the board that ran last: Xen's and dom0's console, and the emulator's own."""
-    shutil.rmtree(LOGS, ignore_errors=True)
-    LOGS.mkdir(parents=True)
+def keep_logs(folder: Path, name: str) -> None:
+    """Xen's and dom0's console at each attempt to boot, and the emulator's own."""
+    kept = LOGS / name
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
     for log in folder.glob("*.log"):
-        shutil.copy(log, LOGS / log.name)
+        shutil.copy(log, kept / log.name)
 
 
 @contextmanager
@@ -52,7 +53,7 @@ def up(say: Callable[[str], None], xen: Path | None = None) -> Iterator[Board]:
         yield machine
     finally:
         machine.stop()
-        keep_logs(folder)
+        keep_logs(folder, "debian" if xen is None else "brought")
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -69,9 +70,10 @@ def site(board: Board, say: Callable[[str], None]) -> Site:
     made = Site(board, board.folder / "site")
     made.prepare()
     made.before = every_node(board)
+    made.predict()
     say("xen.virtio.site, from nothing to running guests")
     done, counts = made.site()
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert counts["changed"] >= 2, done.stdout
-    board.run(f"cp {LAST_TREE} {DEVICE_TREE}")
+    made.end_of_trees()
     return made

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import inspect
 import os
 import shutil
 import subprocess
@@ -64,7 +65,6 @@ _HOOKS = (
 _SIZE = "2000M"
 #: MiB.
 NEEDED_DISK = 4096
-_LAYOUT = 2  # of the folder that holds an image: raised where a file of it is another one
 
 _GUEST_INIT = """\
 #!/bin/busybox sh
@@ -121,6 +121,10 @@ class E2eUnavailable(RuntimeError):  # noqa: N818 - a fact about the machine
     """This machine cannot run the emulated board; the text says what it lacks."""
 
 
+class ImageError(RuntimeError):
+    """Making the image failed; the text has the last words of what did."""
+
+
 class Image(NamedTuple):
     """A folder with all that the emulator boots from."""
 
@@ -175,7 +179,7 @@ def fingerprint() -> str:
         _HOOKS,
         _NEEDLESS_IN_DOMD,
         _SIZE,
-        _LAYOUT,
+        *(inspect.getsource(step) for step in (_build, _mmdebstrap, _configure, _guest, _program)),
     )
     return hashlib.sha256(repr(inputs).encode()).hexdigest()[:16]
 
@@ -185,6 +189,7 @@ def obtain(say: Callable[[str], None]) -> Image:
 
     Raises:
         E2eUnavailable: a program, the space or the right to make it is missing.
+        ImageError: a step of it failed.
     """
     folder = cache() / fingerprint()
     if (folder / "complete").exists():
@@ -242,7 +247,7 @@ def _run(*command: object, timeout: float = 1800) -> None:
     )
     if done.returncode:
         words = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
-        raise E2eUnavailable(f"{command[0]} failed ({done.returncode}):\n{words}")
+        raise ImageError(f"{command[0]} failed ({done.returncode}):\n{words}")
 
 
 def _foreign_programs() -> None:
@@ -272,7 +277,7 @@ def _build(work: Path, made: Path, say: Callable[[str], None]) -> None:
     for pattern, name in (("vmlinuz-*", "vmlinuz"), ("initrd.img-*", "initrd"), ("xen-*-arm64*", "xen")):
         found = sorted(path for path in boot.glob(pattern) if path.is_file() and not path.is_symlink())
         if not found:
-            raise E2eUnavailable(f"the packages brought no {pattern} into /boot")
+            raise ImageError(f"the packages brought no {pattern} into /boot")
         shutil.copyfile(found[-1], made / name)
     _guest(root, work, made)
     known = []

@@ -15,6 +15,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.xen.virtio.plugins.module_utils._mmio import Place
+
 from .board import Board
 from .image import BRIDGE, DOMD_ADDRESS
 
@@ -28,8 +30,16 @@ PATIENCE = {
     "guest_settle": 2,
 }
 
-#: On dom0: the device tree of the guest that was built last, and of the last one that the playbook made.
-LAST_TREE, DEVICE_TREE = "/root/last.dtb", "/root/three.dtb"
+#: On dom0: the device tree of the guest that libxl built last, and all of them, each under its checksum.
+LAST_TREE, TREES = "/root/last.dtb", "/root/trees"
+#: Keeps each of them: the next guest's takes the place of the one before.
+_KEEP_TREES = f"""\
+mkdir -p {TREES}
+systemd-run --quiet --unit=trees sh -c '
+while sleep 1; do
+  sum=$(sha256sum <{LAST_TREE}) && cp {LAST_TREE} "{TREES}/${{sum%% *}}.dtb"
+done'
+"""
 
 DOMD = {
     "kernel": "/root/guest/kernel",
@@ -95,6 +105,7 @@ class Site:
         self.board = board
         self.folder = folder
         self.before: dict[str, str] = {}  # the whole store before the first run
+        self.predicted: dict[str, list[Place]] = {}  # where each guest's disks lie, before there is any
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "storage.yml").write_text(STORAGE)
         with tarfile.open(folder / "standin.tar", "w") as archive:
@@ -170,6 +181,36 @@ class Site:
         """
         self.board.run("/usr/lib/xen-4.17/bin/init-dom0less")
         self.board.run(f"echo LIBXL_DEBUG_DUMP_DTB={LAST_TREE} >>/etc/environment")
+        self.board.run(_KEEP_TREES)
+
+    def predict(self) -> None:
+        """What the filter ``mmio_plan`` says of guests that nobody has made yet."""
+        expression = (
+            "{{ guests | map('xen.virtio.mmio_plan', xen='4.17') | map(attribute='devices') | to_json }}"
+        )
+        disks = {"guests": [guest["disks"] for guest in guests().values()]}
+        done = self.ansible(
+            *("ansible", "localhost", "-m", "ansible.builtin.debug"),
+            *("-a", json.dumps({"msg": expression}), "-e", json.dumps(disks)),
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        told = json.loads(done.stdout[done.stdout.index("{") :])["msg"]
+        plans = json.loads(told) if isinstance(told, str) else told
+        self.predicted = {
+            name: [Place(device["base"], device["irq"]) for device in plan]
+            for name, plan in zip(guests(), plans)
+        }
+
+    def end_of_trees(self) -> None:
+        """No more device trees are kept."""
+        self.board.run("sleep 2; systemctl stop trees")
+
+    def device_trees(self) -> list[str]:
+        """Sources of the device trees that libxl made for guests."""
+        listed = self.board.run(
+            f"for tree in {TREES}/*; do dtc -q -I dtb -O dts $tree; echo; echo ----; done"
+        )
+        return [text for text in listed.stdout.split("\n----\n") if text.strip()]
 
     def site(self, *arguments: str) -> tuple[subprocess.CompletedProcess[str], dict[str, int]]:
         """The playbook xen.virtio.site; its counts for the board (``ok``, ``changed``, ``failed``, …)."""
@@ -177,6 +218,14 @@ class Site:
         recap = re.search(r"^board\s+: (.*)$", done.stdout, re.MULTILINE)
         words = recap[1].split() if recap else []
         return done, {key: int(value) for key, _equals, value in (word.partition("=") for word in words)}
+
+    def audit(self) -> dict[str, Any]:
+        """What the playbook xen.virtio.audit finds on the board."""
+        folder = self.folder / "audit"
+        done = self.ansible("ansible-playbook", "xen.virtio.audit", "-e", f"xen_audit_dest={folder}")
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        (host,) = json.loads((folder / "audit.json").read_text())["hosts"]
+        return dict(host)
 
     def module(self, name: str, arguments: dict[str, Any] | None = None, *flags: str) -> dict[str, Any]:
         """One module on dom0; its result, with ``failed``."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils._layout import BACKEND, paths
-from ansible_collections.xen.virtio.plugins.module_utils._mmio import place
 
-from e2e.site import DEVICE_TREE, Site, guests
+from e2e.site import Site, guests
 from e2e.trees import above, assert_as_planned, domids, every_node, planned, store
 
 #: What has nothing to do with guests, and stays: dom0's memory, which xl writes at its first look, and the stand-in's
@@ -25,20 +25,20 @@ LEFT = {
 
 @pytest.mark.parametrize("name", list(guests()))
 def test_trees_are_those_that_were_planned(site: Site, name: str) -> None:
-    disks = planned(site.board, name, guests()[name]["disks"])
+    disks = planned(site.board, name, guests()[name]["disks"], site.predicted[name])
     assert_as_planned(disks, store(site.board, *above(disks)))
 
 
-def test_the_guest_is_told_of_its_devices_where_they_were_planned(site: Site) -> None:
-    """The device tree that libxl made for the last guest, against the plan."""
-    text = site.board.run(f"dtc -q -I dtb -O dts {DEVICE_TREE}").stdout
-    backends = [
-        domids(site.board).get(disk.get("backend", "Domain-0"), 0) for disk in guests()["three"]["disks"]
-    ]
-    found = re.findall(r"virtio@([0-9a-f]+) \{(.*?)\};", text, re.DOTALL)
-    assert [int(address, 16) for address, _body in found] == [place(index).base for index in range(3)]
+@pytest.mark.parametrize("name", list(guests()))
+def test_guests_are_told_of_their_devices_where_they_were_planned(site: Site, name: str) -> None:
+    """The device tree that libxl made for a guest (the one with so many devices), against the plan."""
+    disks, places = guests()[name]["disks"], site.predicted[name]
+    backends = [domids(site.board).get(disk.get("backend", "Domain-0"), 0) for disk in disks]
+    trees = [re.findall(r"virtio@([0-9a-f]+) \{(.*?)\};", text, re.DOTALL) for text in site.device_trees()]
+    (found,) = (tree for tree in trees if len(tree) == len(disks))
+    assert [int(address, 16) for address, _body in found] == [place.base for place in places]
     for index, (_address, body) in enumerate(found):
-        assert f"interrupts = <0x00 {place(index).irq - 32:#04x} 0xf01>" in body
+        assert f"interrupts = <0x00 {places[index].irq - 32:#04x} 0xf01>" in body
         grants = re.search(r"iommus = <0xfde9 (0x[0-9a-f]+)>", body)  # GUEST_PHANDLE_IOMMU is 65001
         assert (int(grants[1], 16) if grants else 0) == backends[index]
 
@@ -99,40 +99,58 @@ def test_a_second_run_changes_nothing(site: Site) -> None:
 
 
 def test_drift_is_found(site: Site) -> None:
-    disk = planned(site.board, "two", guests()["two"]["disks"])[0]
+    disk = planned(site.board, "two", guests()["two"]["disks"], site.predicted["two"])[0]
     node = f"{paths(disk)[BACKEND]}/params"
     site.board.run(f"xenstore-write {node} /srv/elsewhere.img")
     try:
         told = site.module("xen.virtio.disk_info", {"domains": ["two"]})["guests"][0]["disks"]
-        assert {one["vdev"]: one["health"] for one in told} == {"xvda": "drifted", "xvdb": "attached"}
+        assert {each["vdev"]: each["health"] for each in told} == {"xvda": "drifted", "xvdb": "attached"}
+        report = site.audit()
+        found = {(each["code"], each["domain"], each["vdev"]) for each in report["findings"]}
+        assert ("drift-store", "two", "xvda") in found
+        assert not {each for each in found if each[1] in {"one", "three", "eleven"}}
     finally:
         site.board.run(f"xenstore-write {node} {disk.target}")
+
+
+#: Of calls that may make guests anew.
+RECREATE = {"recreate": "allowed", "shutdown_timeout": 240, "create_timeout": 300, "wait_timeout": 60}
+
+
+def one(**more: str) -> dict[str, Any]:
+    """The guest ``one`` as the inventory has it, or with something of its own."""
+    declared = {"name": "one", "memory": 64, "vcpus": 1, "cpus": "3", "cmdline": "console=hvc0"}
+    files = {"kernel": "/root/guest/kernel", "ramdisk": "/root/guest/ramdisk"}
+    return {**declared, **files, **guests()["one"], **more}
 
 
 def test_a_new_configuration_that_fails_is_taken_back(site: Site) -> None:
     """The kernel of the new configuration is none: xl refuses it, and the old guest comes back."""
     site.board.run("echo none >/root/guest/broken")
-    declared = {"name": "one", "memory": 64, "vcpus": 1, "cpus": "3", "cmdline": "console=hvc0"}
-    options = {"recreate": "allowed", "shutdown_timeout": 240, "create_timeout": 300, "wait_timeout": 60}
     before = domids(site.board)["one"]
-    result = site.module(
-        "xen.virtio.guest",
-        {
-            "guests": [
-                {
-                    **declared,
-                    **guests()["one"],
-                    "kernel": "/root/guest/broken",
-                    "ramdisk": "/root/guest/ramdisk",
-                }
-            ],
-            **options,
-        },
-    )
+    result = site.module("xen.virtio.guest", {"guests": [one(kernel="/root/guest/broken")], **RECREATE})
     assert result["failed"], result
     now = domids(site.board)
     assert now["one"] > before, result["msg"]
     assert 'kernel = "/root/guest/kernel"' in site.board.run("cat /etc/xen/one.cfg").stdout
+    disks = planned(site.board, "one", guests()["one"]["disks"], site.predicted["one"])
+    assert_as_planned(disks, store(site.board, *above(disks)))
+
+
+def test_a_new_configuration_makes_a_new_domain(site: Site) -> None:
+    before = domids(site.board)
+    wish = {"guests": [one(cmdline="console=hvc0 quiet")]}
+    kept = site.module("xen.virtio.guest", {**wish, **RECREATE, "recreate": "never"})
+    assert kept["failed"], kept
+    assert domids(site.board) == before
+
+    result = site.module("xen.virtio.guest", {**wish, **RECREATE})
+    assert not result["failed"], result["msg"]
+    now = domids(site.board)
+    assert now.pop("one") > before.pop("one")
+    assert now == before
+    disks = planned(site.board, "one", guests()["one"]["disks"], site.predicted["one"])
+    assert_as_planned(disks, store(site.board, *above(disks)))
 
 
 def test_all_guests_go_and_leave_the_store_as_it_was(site: Site) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.xen.virtio.plugins.module_utils._layout import (
@@ -18,7 +18,7 @@ from ansible_collections.xen.virtio.plugins.module_utils._layout import (
     paths,
     permissions,
 )
-from ansible_collections.xen.virtio.plugins.module_utils._mmio import place
+from ansible_collections.xen.virtio.plugins.module_utils._mmio import Place, place
 from ansible_collections.xen.virtio.plugins.module_utils._vdev import devid
 
 from .board import Board
@@ -36,14 +36,16 @@ def domids(board: Board) -> dict[str, int]:
     return {line.split()[0]: int(line.split()[1]) for line in listed}
 
 
-def planned(board: Board, name: str, disks: Iterable[Mapping[str, Any]]) -> list[Attachment]:
-    """The disks of a guest as the planner lays them out."""
+def planned(
+    board: Board, name: str, disks: Iterable[Mapping[str, Any]], places: Sequence[Place] | None = None
+) -> list[Attachment]:
+    """The disks of a guest as the planner lays them out, in places that were told before, or one after the other."""
     known = domids(board)
     found = []
     for index, disk in enumerate(disks):
         backend = known[disk["backend"]] if "backend" in disk else 0
         readonly = disk.get("access") == "ro"
-        base, irq = place(index)
+        base, irq = place(index) if places is None else places[index]
         found.append(
             Attachment(
                 known[name],

@@ -178,10 +178,12 @@ class Guests:
 
     def start(self, guest: Guest) -> None:
         guest.boot()
+        up_mark(self.views_folder, guest.domid).touch()
         self.look(guest)
 
     def forget(self, domid: int) -> None:
         self.guests.pop(domid).close()
+        up_mark(self.views_folder, domid).unlink(missing_ok=True)
         self.views.drop(domid)
 
     # ---- what a guest is told ----
@@ -293,6 +295,11 @@ class Guests:
 
 def runs(domain: Domain) -> bool:
     return not domain.paused and domain.shutdown is None and not domain.dying
+
+
+def up_mark(views: Path, domid: int) -> Path:
+    """A file that is there while the stand-in has written what a guest's kernel writes when it comes up."""
+    return views / f"{domid}.up"
 
 
 def served(path: Path) -> bool:

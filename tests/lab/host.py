@@ -471,6 +471,23 @@ class LabHost(Held):
         fresh.replace(path)
         self._stand_in("guests", True)
 
+    def wait_for_guests(self) -> None:
+        """Until every guest that runs has come up, and so writes nothing more of its own accord.
+
+        Raises:
+            LabError: one has not, in good time.
+        """
+        deadline = time.monotonic() + START_TIMEOUT
+        views = self.folder / "views"
+        while True:
+            running = [one.domid for one in self.hypervisor.domains() if one.domid and guests.runs(one)]
+            late = [domid for domid in running if not guests.up_mark(views, domid).exists()]
+            if not late:
+                return
+            if time.monotonic() > deadline:
+                raise LabError(f"domain {late[0]} does not come up")
+            time.sleep(0.005)
+
     def _stand_in(self, name: str, on: bool) -> None:
         """Start or end a stand-in; one that is on comes again with the store daemon or the power."""
         self._standing = [one for one in self._standing if one != name] + [name] * on

@@ -4,12 +4,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Ansible's own tools over the collection; all of them run, the exit status tells whether one had something to say.
-# Names of ansible-test sanity tests as arguments run these alone.
+# Names of ansible-test sanity tests as arguments run these alone; --target-python=venv/X.Y adds a Python of boards.
+# BIN and CACHE name another environment and folder than the checkout's own, and ONLY=ansible-test leaves the rest out.
 
 set -u
 root=$(cd "$(dirname "$0")/../.." && pwd)
-bin=$root/.venv/bin
-cache=$root/.cache/sanity
+bin=${BIN:-$root/.venv/bin}
+cache=${CACHE:-$root/.cache/sanity}
 place=$cache/ansible_collections/xen/virtio
 PATH=$bin:$PATH
 export PATH
@@ -58,9 +59,15 @@ check() {
 
 python=$("$bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 tests=""
-for name in "$@"; do tests="$tests --test $name"; done
-check "ansible-test sanity" ansible-test sanity --venv --python "$python" --color no $tests
-if [ $# -eq 0 ]; then
+where="--venv --python $python"
+for name in "$@"; do
+    case $name in
+    --target-python=*) where="--controller venv/$python" tests="$tests $name" ;;
+    *) tests="$tests --test $name" ;;
+    esac
+done
+check "ansible-test sanity" ansible-test sanity $where --color no $tests
+if [ "$tests" = "" ] && [ "${ONLY:-}" = "" ]; then
     check "antsibull-docs" antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
     check "docs" sh "$root/tests/docs.sh"
     check "antsibull-changelog" antsibull-changelog lint

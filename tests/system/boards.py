@@ -17,4 +17,5 @@ def prepared(host: LabHost) -> LabHost:
     host.answer_backends()
     host.guest_answers()
     assert host.add_domain(name="DomD", kind="toolstack", ready=["virtio-disk"]) == 1
+    host.wait_for_guests()
     return host

@@ -47,6 +47,15 @@ def gone(host: LabHost, domid: int) -> Callable[[], bool]:
     return lambda: host.hypervisor.get(domid) is None
 
 
+def test_guests_that_came_up_write_nothing_more_of_their_own_accord(board: LabHost) -> None:
+    domid = create(board, "guest", 1)
+    board.wait_for_guests()
+    assert board.read(f"/local/domain/{domid}/control/feature-reboot") == b"1"
+    board.pause_domain(domid)
+    board.add_domain(paused=True)
+    board.wait_for_guests()  # not for those that do not run
+
+
 # ---- a guest's own end ----
 
 

@@ -74,6 +74,7 @@ def host(lab: LabHost) -> LabHost:
 def test_a_fleet_in_order(host: LabHost, tmp_path: Path) -> None:
     audit = Audit(tmp_path, b01=host)
     audit.fleet.variables["xen_guests"] = [declared(host, "linux1")]
+    host.wait_for_guests()
     before = host.ls()
     done = audit.run(xen_audit_max_severity="none")
     assert host.ls() == before
@@ -122,6 +123,7 @@ def test_all_that_can_be_wrong(host: LabHost, lab_factory: Callable[..., LabHost
     )
     (host.root / "etc/xen/broken.cfg").write_text('name = "broken"\nmemory = [[\n')
     write_config(host, "linux3", 1)
+    host.wait_for_guests()
     before = host.ls()
     done = audit.run(check=False)
     assert done.returncode != 0
@@ -179,6 +181,7 @@ def test_a_driver_domain_is_looked_into(host: LabHost, tmp_path: Path) -> None:
         "DomD": {"host": "{{ inventory_hostname }}-domd", "launcher": True}
     }
     audit.fleet.variables["xen_guests"] = [declared(host, "linux1")]
+    host.wait_for_guests()
     before = host.ls()
     audit.run(xen_audit_max_severity="error")
     assert host.ls() == before

@@ -176,7 +176,8 @@ def test_guests_of_an_inventory_are_guests(block: Block) -> None:
 def test_names_of_the_collection_are_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     there = {"all"}
-    for pattern in ("plugins/*/[a-z]*.py", "playbooks/*.yml", "roles/*"):
+    eda = ("extensions/eda/plugins/event_source/*.py", "extensions/eda/rulebooks/*.yml")
+    for pattern in ("plugins/*/[a-z]*.py", "playbooks/*.yml", "roles/*", *eda):
         there |= {path.stem for path in ROOT.glob(pattern)}
     named = set(re.findall(r"\bxen\.virtio\.([a-z][a-z_0-9]*)", text))
     assert named - there == set()
