@@ -45,7 +45,7 @@ from ._launch import FREE, IN_USE, Decision, Key, Memory, Observation, Rules, St
 from ._launchsettings import RUN_DIR, SETTINGS, Settings, SettingsError
 from ._launchstore import TREE, StoreSide, numbers
 from ._launchunits import UnfitValueError, UnitSide
-from ._store import Store, StoreError, directory, read, write
+from ._store import Store, StoreError, StoreLost, StoreTimeout, directory, read, write
 
 #: Of this collection, as galaxy.yml has it.
 VERSION = "0.1.0"
@@ -313,6 +313,11 @@ class Launcher:
             self._plan_a_look(decision, now)
             self._say(decision, disks is None, now)
         except StoreError as error:
+            if not isinstance(
+                error, (StoreLost, StoreTimeout)
+            ):  # it is there, and refuses to tell what there is
+                with contextlib.suppress(StoreError):
+                    self.side.say(VERSION, str(error), None, view=self._rules().view)
             self._lost(error, now)
             return
         if self._store_trouble:

@@ -508,6 +508,19 @@ def test_one_that_serves_a_guest_is_refused(
     assert state(driver_domain, domid) is None
 
 
+def test_a_launcher_that_does_not_become_ready_says_why(
+    backend: Machine, controller: Controller, programs: dict[str, Path]
+) -> None:
+    controller.variables |= by_file(backend, controller.machines, Path(), programs, "1.0")
+    drop_in = "/etc/systemd/system/virtio-disk-launcher.service.d/late.conf"
+    late = f"+-/usr/bin/systemd-run --unit=late {CURRENT} -d 1"
+    backend.write(drop_in, f"[Service]\nExecStartPre={late}\n")
+    done = controller.role("virtio_disk_backend", "domd", check=False, virtio_disk_backend_start_timeout=5)
+    assert done.returncode
+    assert "the launcher is not ready: a daemon that is not the launcher's runs: process" in told(done)
+    assert "late.service" in told(done)
+
+
 # --- refused -------------------------------------------------------------------------------------------------
 
 

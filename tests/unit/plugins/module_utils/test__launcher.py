@@ -99,6 +99,22 @@ def test_a_start_that_the_host_refuses_does_not_count(
     assert service.launcher._memory.tracks[A].attempts == 1
 
 
+def test_a_store_that_refuses_to_tell_ends_nobody_and_is_told(service: Service) -> None:
+    service.domain.disk(*A, target=str(service.image))
+    service.turn()
+    known = dict(service.launcher.units.known)
+    assert list(known) == [A]
+    service.domain.refused["backend/virtio_disk/5"] = "EIO"
+    for _again in range(3):
+        service.turn(0.1)
+        assert service.launcher.side is None
+        assert (service.says("status"), service.launcher.units.known) == ("dead", known)
+        assert "EIO" in (service.says("reason") or "")
+    service.domain.refused.clear()
+    service.turn(0.1)
+    assert (service.says("status"), service.launcher.units.known) == ("ready", known)
+
+
 def test_a_daemon_of_somebody_else_is_seen_though_no_disk_comes(service: Service) -> None:
     service.turn()
     assert service.says("status") == "ready"
