@@ -9,11 +9,12 @@ MAKEFLAGS += --no-print-directory
 # Ansible refuses to run without UTF-8, and a fresh machine has no locale set.
 export LC_ALL := C.UTF-8
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs sanity molecule matrix e2e bench build release clean
+.PHONY: help setup demo test chaos lint docs sanity molecule matrix e2e bench build release clean
 
 help: ## this list
 	@echo 'make demo       watch a playbook provision virtio disks, on real parts of Xen; KEEP=1 leaves the host up'
 	@echo 'make test       lint, unit and system tests; ARGS=... goes to pytest'
+	@echo 'make chaos      launcher, views and daemons killed in random order for ROUNDS=500 rounds, SEED=1; as root'
 	@echo 'make lint       ruff and mypy alone'
 	@echo 'make docs       the pages of the documentation, in .cache/docs/html; asks the network for nothing'
 	@echo 'make sanity     ansible-test sanity, ansible-lint, documentation and changelog checks'
@@ -54,6 +55,12 @@ test:
 	if [ $$tests -ne 0 ]; then echo 'tests have failed, see above' >&2; fi; \
 	case $$scenarios in 0 | 77) ;; *) echo 'scenarios of molecule have failed, see above' >&2; exit 1 ;; esac; \
 	[ $$tests -eq 0 ] && [ $$lint -eq 0 ]
+
+chaos:
+	@sh tests/setup.sh test
+	@XEN_VIRTIO_NO_SKIPS=1 ANSIBLE_HOME=$(CURDIR)/.cache/ansible \
+		XEN_VIRTIO_CHAOS_ROUNDS=$(or $(ROUNDS),500) XEN_VIRTIO_CHAOS_SEED=$(or $(SEED),1) \
+		$(BIN)/python -m pytest tests/system/test_backend_chaos.py $(ARGS)
 
 docs:
 	@sh tests/setup.sh docs

@@ -12,7 +12,7 @@ from typing import Any
 from . import _daemons
 from ._daemons import Daemon, ServedDisk, Service
 from ._findings import ERROR, WARNING, Finding
-from ._host_info import headroom
+from ._preflight import headroom
 from ._snapshot import Quota
 from ._survey import DEFAULT_NODES, DEFAULT_WATCHES_OCAML
 
@@ -152,6 +152,14 @@ class Facts:
             used_nodes=self.used_nodes,
             assumed="the defaults of xenstored and oxenstored, the lower of both",
         )
+
+    @property
+    def headroom(self) -> int | None:
+        """How many more disks it has room for by these limits; None for dom0, which has none."""
+        quota = self.quota
+        if quota is None:
+            return None
+        return headroom(quota, len(self.disks), launcher=self.settings is not None or bool(self.launcher))
 
     def pending(self, unit: Unit) -> str | None:
         """Why a unit does not run what is installed now; None where it does."""
@@ -352,7 +360,7 @@ def _pending(facts: Facts) -> Iterable[Finding]:
 
 def _room(facts: Facts) -> Iterable[Finding]:
     quota = facts.quota
-    if quota is None or facts.store_error is not None or headroom(quota, len(facts.disks)) > 0:
+    if quota is None or facts.store_error is not None or (facts.headroom or 0) > 0:
         return
     yield _finding(
         "quota",
@@ -431,7 +439,7 @@ def as_result(facts: Facts) -> dict[str, Any]:
             "assumed": quota.assumed,
         },
         "disks": len(facts.disks),
-        "headroom": None if quota is None else headroom(quota, len(facts.disks)),
+        "headroom": facts.headroom,
         "foreign": [service_as_dict(one) for one in facts.foreign],
         "units": [_unit(facts, unit) for unit in facts.units],
         "pending_restart": [

@@ -11,12 +11,14 @@ what it has open: storage of a disk, or Xen's devices. In doubt it serves.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import select
 import shlex
 import signal
 import stat
+import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -35,6 +37,7 @@ IN_USE = frozenset({"2", "3", "4", "5"})
 
 #: Seconds that a daemon gets to end by itself; one that hangs at SIGTERM is known.
 END_TIMEOUT = 3.0
+_PAUSE = 0.05
 
 #: Programs whose second argument is the one that runs.
 _INTERPRETER = re.compile(r"(?:ba|da|a)?sh|busybox|perl|python[0-9.]*")
@@ -344,6 +347,8 @@ def end(daemon: Daemon, proc: str = "/proc", timeout: float = END_TIMEOUT) -> st
     except ProcessLookupError:
         return None
     except OSError as error:
+        if error.errno == errno.ENOSYS:  # before Linux 5.3
+            return _end_by_number(daemon, proc, timeout)
         return f"{daemon.label} cannot be ended: {error.strerror}"
     try:
         return None if _is_another(daemon, proc) else _end(handle, daemon, timeout)
@@ -352,9 +357,10 @@ def end(daemon: Daemon, proc: str = "/proc", timeout: float = END_TIMEOUT) -> st
 
 
 def _is_another(daemon: Daemon, proc: str) -> bool:
-    """Whether the number belongs to another process by now."""
+    """Whether the number belongs to another process by now, or to none that runs."""
     try:
-        return _stat(f"{proc}/{daemon.pid}")[1] != daemon.started
+        state, started = _stat(f"{proc}/{daemon.pid}")
+        return started != daemon.started or state in {"Z", "X"}
     except (OSError, ValueError, IndexError):
         return True
 
@@ -369,4 +375,27 @@ def _end(handle: int, daemon: Daemon, timeout: float) -> str | None:
             return f"{daemon.label} cannot be ended: {error.strerror}"
         if select.select([handle], [], [], timeout)[0]:
             return None
+    return _stays(daemon)
+
+
+def _stays(daemon: Daemon) -> str:
     return f"{daemon.label} did not end, not even of SIGKILL"
+
+
+def _end_by_number(daemon: Daemon, proc: str, timeout: float) -> str | None:
+    """The same where a process has no name but its number, which is looked at before each signal."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + timeout
+        try:
+            if _is_another(daemon, proc):
+                return None
+            os.kill(daemon.pid, number)
+        except ProcessLookupError:
+            return None
+        except OSError as error:
+            return f"{daemon.label} cannot be ended: {error.strerror}"
+        while time.monotonic() < deadline:
+            if _is_another(daemon, proc):
+                return None
+            time.sleep(_PAUSE)
+    return _stays(daemon)

@@ -57,12 +57,20 @@ def start(unit: str, description: str, archive: str, path: str) -> None:
 
 
 def under_way(unit: str) -> bool:
-    """Whether a unit runs; one of an earlier boot does not."""
+    """Whether a unit runs; one of an earlier boot does not.
+
+    A systemd that does not tell is no "no": whoever took it for one would start a second. So then it runs.
+    """
     try:
         done = _asked(["systemctl", "show", "--property=ActiveState", "--value", unit])
     except DetachedError:
-        return False
-    return done.stdout.strip() in ("active", "activating", "deactivating", "reloading")
+        return True
+    return done.returncode != 0 or done.stdout.strip() in (
+        "active",
+        "activating",
+        "deactivating",
+        "reloading",
+    )
 
 
 def _asked(argv: list[str]) -> subprocess.CompletedProcess[str]:

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from ._detached import moment, say
 from ._drain import (
     BROKEN,
+    DONE,
     Drain,
     DrainError,
     Guest,
@@ -217,6 +218,10 @@ def main(arguments: list[str]) -> int:
             return 1
         lock = f"drain-{os.path.basename(path)}"
         with locked(str(drain.options["lock_dir"]), lock, f"the driver domain {drain.domain}", 60.0):
+            drain = load(path) or drain  # whoever held it may have gone on with it meanwhile
+            if drain.outcome is not None:
+                say(f"{drain.domain}: {drain.message or drain.outcome}")
+                return 0 if drain.outcome == DONE else 1
             return _carry_out(drain, path, stopping)
     except (StateError, LockError, OSError, KeyError) as error:
         say(f"FAILED {error}")

@@ -55,6 +55,10 @@ class ForeignError(RuntimeError):
     """Something could not be done."""
 
 
+class _NoAnswerError(ForeignError):
+    """systemctl was not done in time."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is to be done.
@@ -213,13 +217,13 @@ class Systemd:
 
     def stop(self, unit: str) -> None:
         """Stop a unit; what does not end of it in time is killed."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with contextlib.suppress(_NoAnswerError):
             self._checked("stop", "--", unit, timeout=_daemons.END_TIMEOUT)
             return
         self._run("kill", "--kill-who=all", "--signal=KILL", "--", unit)
         try:
             self._checked("stop", "--", unit, timeout=_STOP_TIMEOUT)
-        except subprocess.TimeoutExpired as error:
+        except _NoAnswerError as error:
             raise ForeignError(f"{unit} does not stop, see systemctl status {unit}") from error
 
     def mask(self, unit: str) -> None:
@@ -270,7 +274,8 @@ class Systemd:
         if done.returncode != 0:
             raise ForeignError(f"systemctl {' '.join(arguments)}: {' '.join(done.stderr.split())}")
 
-    def _run(self, *arguments: str, timeout: float = _ASK_TIMEOUT) -> subprocess.CompletedProcess[str]:
+    def _run(self, *arguments: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+        timeout = _ASK_TIMEOUT if timeout is None else timeout
         try:
             return subprocess.run(
                 [self._command, *arguments],
@@ -283,6 +288,9 @@ class Systemd:
             )
         except OSError as error:
             raise ForeignError(f"{self._command}: {error.strerror}") from error
+        except subprocess.TimeoutExpired as error:
+            asked = " ".join(arguments)
+            raise _NoAnswerError(f"{self._command} {asked}: no answer within {timeout:g} s") from error
 
 
 def _move(source: str, target: str) -> None:

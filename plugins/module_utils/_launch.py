@@ -140,10 +140,12 @@ class Track:
         attempts: how often a daemon was started for it.
         asked: when the last one was.
         ran: since when its unit has been seen to run.
+        fresh: since when it has been seen free, to be taken up by whoever comes.
         past: it was past state 1.
         used: since when it has been in use.
         closing: since when its guest has been seen to go.
         stopping: when its unit was asked to stop.
+        declinable: it was asked to stop unless its daemon has taken the disk up.
         obsolete: the unit belongs to an earlier disk of the same numbers.
         ended: `FAILED` or `LOST` where nothing more is to be done; why says why.
         births: of the disk, when last seen.
@@ -155,10 +157,12 @@ class Track:
     attempts: int = 0
     asked: float | None = None
     ran: float | None = None
+    fresh: float | None = None
     past: bool = False
     used: float | None = None
     closing: float | None = None
     stopping: float | None = None
+    declinable: bool = False
     obsolete: bool = False
     ended: str = ""
     why: str = ""
@@ -191,10 +195,16 @@ class Start:
 
 @dataclass(frozen=True)
 class Stop:
-    """Stop the unit of a disk."""
+    """Stop the unit of a disk.
+
+    Attributes:
+        why: in words.
+        unless_taken: its view is to end it, and leaves it alone where the daemon has taken the disk up meanwhile.
+    """
 
     key: Key
     why: str
+    unless_taken: bool = False
 
 
 Action = Union[Start, Stop]
@@ -239,14 +249,15 @@ def step(memory: Memory, seen: Observation, now: float, rules: Rules) -> Decisio
 class _Verdict:
     """What became of one disk.
 
-    ``free`` marks one that a daemon may be started for; ``stop`` is why its unit is to end; ``expendable`` a unit
-    that serves nobody any more.
+    ``free`` marks one that a daemon may be started for; ``stop`` is why its unit is to end, ``unless_taken`` that it
+    may decline; ``expendable`` a unit that serves nobody any more.
     """
 
     track: Track | None
     status: DiskStatus | None
     free: bool = False
     stop: str = ""
+    unless_taken: bool = False
     expendable: bool = False
 
 
@@ -268,14 +279,22 @@ class _Step:
         self.rules = rules
         self.wakes: list[float] = []
         self.look = False
-        #: unit → disk of another guest that its daemon took up once its own was gone, as one without a view does
+        #: unit → disk of another guest that its daemon took up, as one without a view does
         self.strays: dict[Key, Key] = {}
         for key, unit in units.items():
-            if not unit.view and key not in disks and unit.phase != UNIT_STOPPING:
-                same = [other for other in disks if other[1] == key[1] and other not in units]
-                taken = [other for other in same if disks[other].state in IN_USE]
-                if taken:
-                    self.strays[key] = max(taken)  # it takes the highest domid
+            own = disks.get(key)
+            if unit.view or unit.phase == UNIT_STOPPING or (own is not None and own.state in IN_USE):
+                continue
+            taken = [other for other in disks if other[1] == key[1] and self._taken_by_a_stray(other)]
+            if taken:
+                self.strays[key] = max(taken)  # it takes the highest domid
+
+    def _taken_by_a_stray(self, key: Key) -> bool:
+        """Whether a disk is in use without a unit of its own, and was not before: one that is lost is nobody's."""
+        disk, track = self.disks[key], self.memory.tracks.get(key)
+        if key in self.units or disk.state not in IN_USE:
+            return False
+        return track is None or track.ended != LOST or track.births != disk.births
 
     def decide(self) -> Decision:
         verdicts: dict[Key, _Verdict] = {}
@@ -323,10 +342,16 @@ class _Step:
         elif disk.state == FREE and disk.births > track.births and _had_its_time(track):
             former = unit is not None
             track = Track(store=track.store, obsolete=former, stopping=track.stopping if former else None)
-        track = replace(track, births=disk.births)
+        fresh = (self.now if track.fresh is None else track.fresh) if disk.state == FREE else None
+        track = replace(track, births=disk.births, fresh=fresh)
         if unit is None:
-            return self._without_unit(disk, replace(track, stopping=None, obsolete=False, ran=None))
-        return self._with_both(disk, unit, track)
+            return self._without_unit(
+                disk, replace(track, stopping=None, declinable=False, obsolete=False, ran=None)
+            )
+        if key in self.strays:
+            why = f"its daemon took up the disk of guest {self.strays[key][0]}: there is no view"
+            return _Verdict(track, self._status(WAITING, disk, track, why))
+        return self._with_both(key, disk, unit, track)
 
     def _adopted(self, disk: Disk, unit: Unit | None) -> Track:
         """A disk that is seen for the first time; with a unit, one that the launcher before this one started."""
@@ -353,23 +378,34 @@ class _Step:
             return self._kept(None, unit, track)
         if key in self.strays:
             return _Verdict(replace(track, closing=None), None)
-        if not unit.view and self._may_stray(key):
-            # told to end in the moment in which it takes that disk up, it would destroy it: so it gets its time
-            track = replace(track, closing=self.now if track.closing is None else track.closing)
-            if not self._by((track.closing or 0.0) + self.rules.served_within):
-                return _Verdict(track, None)
+        track = replace(track, closing=self.now if track.closing is None else track.closing)
+        if self._may_stray(key, unit, track.closing):
+            return _Verdict(track, None)
         status = None
         if key in self.seen.frontends:
             track, status = self._missed(track)
         track = replace(track, obsolete=True)
         return self._stop(unit, track, status, "its directory in xenstore is gone")
 
-    def _may_stray(self, key: Key) -> bool:
-        """Whether the daemon of a unit without a view may be about to take up another guest's disk."""
-        return any(
-            other[1] == key[1] and other not in self.units and disk.state == FREE and not disk.unfit
-            for other, disk in self.disks.items()
-        )
+    def _may_stray(self, key: Key, unit: Unit, since: float | None) -> bool:
+        """Whether a daemon may be about to take up another guest's disk, as one without a view does.
+
+        Told to end in that moment, it would destroy it: so it gets its time, from when both were there.
+
+        Args:
+            key, unit: of the daemon.
+            since: when it began to look for a disk.
+        """
+        if unit.view or unit.phase == UNIT_STOPPING:
+            return False
+        may = False
+        for other, disk in self.disks.items():
+            if other[1] == key[1] and other not in self.units and disk.state == FREE and not disk.unfit:
+                track = self.memory.tracks.get(other)
+                seen = None if track is None or self.memory.blind else track.fresh
+                fresh = self.now if seen is None else seen
+                may = not self._by(max(fresh, since or 0.0) + self.rules.served_within) or may
+        return may
 
     def _gone(self, key: Key, track: Track | None) -> _Verdict:
         """Neither directory nor unit: forgotten, unless the guest is there and misses it."""
@@ -407,12 +443,13 @@ class _Step:
                 track, ended=LOST, why=track.why or "its daemon ended, and its state went back to 1"
             )
             return _Verdict(track, self._status(LOST, disk, track, track.why))
-        if track.attempts >= self.rules.attempts:
+        if track.attempts >= self.rules.attempts or track.ended == FAILED:
             why = track.why or "its daemon ended before it took the disk up; its unit's journal says why"
             track = replace(track, ended=FAILED, why=why)
-            return _Verdict(
-                track, self._status(FAILED, disk, track, f"started {track.attempts} times: {why}")
-            )
+            told = (
+                f"started {track.attempts} times: {why}" if track.attempts else why
+            )  # a launcher before this one counted them
+            return _Verdict(track, self._status(FAILED, disk, track, told))
         if track.asked is not None and not self._by(track.asked + self.rules.retry_after):
             return _Verdict(track, self._status(STARTING, disk, track, "a second time"))
         waits = self._dead() or disk.unfit
@@ -428,7 +465,8 @@ class _Step:
             return _Verdict(track, self._status(WAITING, disk, track, "its guest is gone and left it behind"))
         for unit, taken in self.strays.items():
             if self.disks[taken] is disk:
-                why = f"by the daemon of guest {unit[0]}, whose own disk is gone: there is no view"
+                why = f"by the daemon that was started for guest {unit[0]}: there is no view"
+                track = replace(track, ended="", why="")
                 return _Verdict(track, self._status(SERVED, disk, track, why))
         if self.seen.foreign:
             return _Verdict(track, self._status(SERVED, disk, track, f"by {'; '.join(self.seen.foreign)}"))
@@ -443,21 +481,26 @@ class _Step:
         )  # a launcher before this one may have told it
         return _Verdict(track, self._status(LOST, disk, track, told))
 
-    def _with_both(self, disk: Disk, unit: Unit, track: Track) -> _Verdict:
+    def _with_both(self, key: Key, disk: Disk, unit: Unit, track: Track) -> _Verdict:
         track = replace(track, size=track.size if unit.size is None else unit.size, version=unit.version)
         if track.obsolete:
             status = self._status(WAITING, disk, track, "the daemon of an earlier disk has to end first")
+            track = replace(track, closing=self.now if track.closing is None else track.closing)
+            if track.stopping is None and self._may_stray(key, unit, track.closing):
+                return _Verdict(track, status)
             return self._stop(unit, track, status, "its disk was made anew")
         if disk.state in IN_USE:
             track = replace(track, past=True, used=self.now if track.used is None else track.used)
+            if track.declinable and unit.phase != UNIT_STOPPING:  # it did so in the last moment, and stays
+                track = replace(track, stopping=None, declinable=False, why="")
         if unit.phase == UNIT_STOPPING or track.stopping is not None:
             return self._stop(unit, track, self._ending(disk, track), track.why or "it did not end")
         if disk.frontend is None:
-            return self._closing(disk, unit, track)
+            return self._closing(key, disk, unit, track)
         track = replace(track, closing=None)
         if track.past:
             return self._serving(disk, track)
-        return self._starting(disk, unit, track)
+        return self._starting(key, disk, unit, track)
 
     def _ending(self, disk: Disk, track: Track) -> DiskStatus:
         """Its unit ends."""
@@ -476,7 +519,7 @@ class _Step:
         settled = self._by(since + self.rules.settle)
         return _Verdict(track, self._status(SERVED if settled else STARTING, disk, track))
 
-    def _starting(self, disk: Disk, unit: Unit, track: Track) -> _Verdict:
+    def _starting(self, key: Key, disk: Disk, unit: Unit, track: Track) -> _Verdict:
         if unit.phase == UNIT_STARTING:
             track = replace(track, asked=self.now if track.asked is None else track.asked)
             limit, since, what = self.rules.runs_within, track.asked, "its unit did not come up"
@@ -484,29 +527,34 @@ class _Step:
             track = replace(track, ran=self.now if track.ran is None else track.ran)
             limit, since, what = self.rules.served_within, track.ran, "no daemon took it up"
         status = self._status(STARTING, disk, track)
-        if not self._by((since or 0.0) + limit):
+        if not self._by((since or 0.0) + limit) or self._may_stray(key, unit, track.ran):
             return _Verdict(track, status)
         track = replace(track, why=f"{what} within {limit:g} s")
-        return self._stop(unit, track, status, track.why)
+        return self._stop(unit, track, status, track.why, unless_taken=unit.view)
 
-    def _closing(self, disk: Disk, unit: Unit, track: Track) -> _Verdict:
+    def _closing(self, key: Key, disk: Disk, unit: Unit, track: Track) -> _Verdict:
         """Its guest goes: the daemon closes by itself, unless it hangs."""
         track = replace(track, closing=self.now if track.closing is None else track.closing)
         status = self._status(WAITING, disk, track, "its guest is going")
         if not self._by((track.closing or 0.0) + self.rules.closes_within):
             return _Verdict(track, status, expendable=unit.view)
+        if self._may_stray(key, unit, track.closing):
+            return _Verdict(track, status)
         return self._stop(unit, track, status, "its guest is gone and it does not close")
 
-    def _stop(self, unit: Unit, track: Track, status: DiskStatus | None, why: str) -> _Verdict:
+    def _stop(
+        self, unit: Unit, track: Track, status: DiskStatus | None, why: str, *, unless_taken: bool = False
+    ) -> _Verdict:
         """The unit is to end; it is asked once, and again only where that did not help for long."""
         asked = unit.phase == UNIT_STOPPING or track.stopping is not None
         if track.stopping is None:
-            track = replace(track, stopping=self.now)
+            track = replace(track, stopping=self.now, declinable=unless_taken)
         elif self._by(track.stopping + self.rules.ends_within):
-            track = replace(track, stopping=self.now)
+            track = replace(track, stopping=self.now, declinable=unless_taken)
             asked = False
         self.wakes.append((track.stopping or 0.0) + self.rules.ends_within)
-        return _Verdict(track, status, stop="" if asked else why, expendable=True)
+        stop = "" if asked else why
+        return _Verdict(track, status, stop=stop, unless_taken=unless_taken, expendable=True)
 
     def _status(self, status: str, disk: Disk | None, track: Track, why: str = "") -> DiskStatus:
         return DiskStatus(status, track.size, None if disk is None else disk.size, track.version, why)
@@ -517,7 +565,8 @@ class _Step:
         """Start what is free, unless something that still runs is in its way."""
         starts: list[Start] = []
         claims = {key: self._holds(key, unit) for key, unit in self.units.items()}
-        for key, verdict in verdicts.items():
+        # without a view a daemon takes the highest domid, so that is whom it is started for
+        for key, verdict in sorted(verdicts.items(), reverse=not self.rules.view):
             track, disk = verdict.track, self.disks.get(key)
             if not verdict.free or track is None or disk is None:
                 continue
@@ -569,7 +618,9 @@ class _Step:
         return f"{named} has its device number, and there is no view to keep them apart"
 
     def _stops(self, verdicts: dict[Key, _Verdict]) -> list[Stop]:
-        return [Stop(key, verdict.stop) for key, verdict in verdicts.items() if verdict.stop]
+        return [
+            Stop(key, verdict.stop, verdict.unless_taken) for key, verdict in verdicts.items() if verdict.stop
+        ]
 
 
 _REMEDY = "; re-create its guest"
@@ -587,8 +638,18 @@ def _restarted(track: Track, now: float) -> Track:
         track,
         asked=None if track.asked is None else now,
         ran=None if track.ran is None else now,
+        fresh=None if track.fresh is None else now,
         closing=None if track.closing is None else now,
     )
+
+
+def not_started(memory: Memory, keys: Iterable[Key]) -> Memory:
+    """The memory of a step whose starts could not be carried out: they do not count."""
+    tracks = dict(memory.tracks)
+    for key in keys:
+        attempts = max(0, tracks[key].attempts - 1)
+        tracks[key] = replace(tracks[key], attempts=attempts, asked=None)
+    return replace(memory, tracks=tracks)
 
 
 def tracked_without_directory(memory: Memory, disks: Iterable[Key]) -> list[Key]:

@@ -24,6 +24,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from . import _daemons
@@ -40,11 +41,11 @@ from ._diskstatus import (
     key_of,
     parse,
 )
-from ._launch import FREE, IN_USE, Decision, Key, Memory, Observation, Rules, Start, step
+from ._launch import FREE, IN_USE, Decision, Key, Memory, Observation, Rules, Start, not_started, step
 from ._launchsettings import RUN_DIR, SETTINGS, Settings, SettingsError
 from ._launchstore import TREE, StoreSide, numbers
 from ._launchunits import UnfitValueError, UnitSide
-from ._store import Store, StoreError, directory, read, write
+from ._store import Store, StoreError, StoreLost, StoreTimeout, directory, read, write
 
 #: Of this collection, as galaxy.yml has it.
 VERSION = "0.1.0"
@@ -58,6 +59,8 @@ BACKOFF = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 LOOKS = (0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 #: Looks through all processes for daemons of others: seconds between two at least, and in terms of what one took.
 SCAN, SCAN_SHARE = 0.05, 10
+#: Seconds until a start that this host refused is tried again.
+RETRY = 1.0
 #: Seconds that somebody else's word in our status node stands, lest two of us write for ever.
 PEACE = 1.0
 
@@ -92,6 +95,8 @@ class Launcher:
         self._settings_read: tuple[int, int] | None = None
         self._settings_trouble = ""
         self._trouble = ""
+        self._refused = ""  #: why the last start could not be carried out
+        self._retry_at = 0.0
         self.units = UnitSide(say, run_dir, systemctl)
         self.side: StoreSide | None = None
         self._before: StoreSide | None = None
@@ -245,10 +250,6 @@ class Launcher:
             return False
         if self._memory is None:
             self._memory = remembered
-        if self._store_trouble:
-            say(NOTICE, "the store is back")
-        self._store_trouble = ""
-        self._attempt = 0
         self._connect_at = None
         return True
 
@@ -301,12 +302,28 @@ class Launcher:
                 self._trouble,
             )
             decision = step(self._memory, seen, now, self._rules())
+            unstarted = self._act(decision, now)
+            if unstarted:
+                # as if it had been known before; what was done is no more to be done
+                self._trouble = self._refused
+                seen = replace(seen, units=self.units.units(), trouble=self._trouble)
+                decision = step(not_started(decision.memory, unstarted), seen, now, self._rules())
             self._memory = decision.memory
             self._wake = decision.wake
-            self._act(decision, now)
+            self._plan_a_look(decision, now)
             self._say(decision, disks is None, now)
         except StoreError as error:
+            if not isinstance(
+                error, (StoreLost, StoreTimeout)
+            ):  # it is there, and refuses to tell what there is
+                with contextlib.suppress(StoreError):
+                    self.side.say(VERSION, str(error), None, view=self._rules().view)
             self._lost(error, now)
+            return
+        if self._store_trouble:
+            say(NOTICE, "the store is back")
+        self._store_trouble = ""
+        self._attempt = 0
 
     def _rules(self) -> Rules:
         settings = self._settings
@@ -333,7 +350,7 @@ class Launcher:
             return f"{self._settings.daemon}: no program to be run there; install the daemon"
         if not os.path.isfile(self._view):
             return f"{self._view}: the view is not there; have it installed by xen.virtio.backend_launcher"
-        return self.units.trouble
+        return self.units.trouble or (self._refused if now < self._retry_at else "")
 
     def _read_settings(self) -> None:
         """Anew where the file is another one."""
@@ -371,20 +388,29 @@ class Launcher:
                 self._foreign[pid] = (words, handle)
         self._scan_at = now + max(SCAN, SCAN_SHARE * (time.monotonic() - now))
 
-    def _act(self, decision: Decision, now: float) -> None:
+    def _act(self, decision: Decision, now: float) -> list[Key]:
+        """Carry it out; the disks whose units this host could not start, for the reason that is in `_refused`."""
         settings = self._settings
+        unstarted = []
         for action in decision.actions:
             domid, devid = action.key
             if not isinstance(action, Start):
                 say(NOTICE, f"disk {devid} of guest {domid}: its unit is stopped: {action.why}")
-                self.units.stop(action.key)
+                self.units.stop(action.key, unless_taken=action.unless_taken)
             elif settings is not None and self.side is not None:
                 try:
                     daemon = os.path.realpath(settings.daemon)
                     self.units.start(action.key, action.disk, settings, daemon, self.side.mark, now)
-                except (OSError, UnfitValueError) as error:
+                except OSError as error:  # a file system that is full or read-only: no fault of the disk's
+                    self._refused = f"no unit can be started: {error.filename or ''}: {error.strerror}"
+                    self._retry_at = now + RETRY
+                    unstarted.append(action.key)
+                except UnfitValueError as error:
                     say(ERROR, f"disk {devid} of guest {domid}: its unit cannot be started: {error}")
         self.units.turn(now)  # on their way before anything is said of them
+        return unstarted
+
+    def _plan_a_look(self, decision: Decision, now: float) -> None:
         self._look_at = None
         if decision.look or decision.statuses is None:
             self._look_at = now + LOOKS[min(self._looks, len(LOOKS) - 1)]
@@ -438,9 +464,21 @@ class Launcher:
             say(INFO, f"disk {devid} of guest {domid}: gone")
 
     def _measure(self, now: float) -> bool:
+        """Now and then, look at what no event tells of: sizes, daemons of others, a store that is another one."""
         settings = self._settings
         self._measure_at = now + (settings.size_interval if settings is not None else 60.0)
-        return self.side is not None and self.side.measure()
+        if self.side is None:
+            return False
+        before = set(self._foreign)
+        if now >= self._scan_at:
+            self._scan(now)
+        changed = set(self._foreign) != before
+        try:
+            self.side.look_for_the_mark()
+        except StoreError as error:
+            self._lost(error, now)
+            return changed
+        return self.side.measure() or changed
 
     def _show(self, text: str) -> None:
         if text != self._shown:

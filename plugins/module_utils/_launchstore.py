@@ -19,6 +19,7 @@ from . import _sysfiles
 from ._diskstatus import (
     DEAD,
     DISKS_NODE,
+    FAILED,
     LAUNCHER_NODE,
     LOST,
     READY,
@@ -33,7 +34,7 @@ from ._diskstatus import (
 )
 from ._launch import FREE, Disk, Key, Memory, Track
 from ._storage import identify
-from ._store import Answer, Request, Store, StoreError, directory, read, rm, write
+from ._store import Answer, Request, Store, StoreError, StoreLost, directory, read, rm, write
 
 #: The backend's own tree, relative to ``/local/domain/B``.
 TREE = "backend/virtio_disk"
@@ -150,14 +151,14 @@ class StoreSide:
         """Connect. Raises StoreError.
 
         Args:
-            before: the one that was lost; a disk that it knew may have been made anew since.
+            before: the one that was lost. A disk that it knew, and that is there at the first look, counts as the
+                same: what was made anew in between cannot be told from what somebody repaired.
             path: of the store; None looks where libxenstore does.
         """
         self.store = Store(path, timeout=TIMEOUT)
         self.disks: dict[Key, Disk] = {}
-        self.births: dict[Key, int] = (
-            {key: count + 1 for key, count in before.births.items()} if before else {}
-        )
+        self.births: dict[Key, int] = dict(before.births) if before else {}
+        self._from_before: set[Key] = set() if before is None else {*before.disks, *before._from_before}
         self.mark: str = "" if before is None else before.mark
         self.own: str | None = None  #: our domid, None while the store does not know us
         self.frontends: frozenset[Key] = frozenset()
@@ -165,6 +166,8 @@ class StoreSide:
         self._all = True
         self._touched: set[Key] = set()
         self._said: dict[str, str] = {}
+        self._first = before is None
+        self._greeted = False  #: a new watch tells of itself once
         self.contested = False  #: somebody else wrote over what we had said of ourselves
         try:
             self.store.watch(TREE, _TREE_TOKEN)
@@ -191,7 +194,7 @@ class StoreSide:
         """Know whether it is the store that it was."""
         mark = self.store.read(MARK_NODE)
         if mark is not None and _MARK.fullmatch(mark):
-            self.mark = mark.decode("ascii")
+            self.mark = self._said[MARK_NODE] = mark.decode("ascii")
             return
         self.mark = os.urandom(8).hex()
         self._say({MARK_NODE: self.mark})
@@ -207,7 +210,11 @@ class StoreSide:
                 return found
             found = True
             path, token = event
-            if token == _TREE_TOKEN:  # else the next look sees what became of our own words
+            if token != _TREE_TOKEN:  # the next look sees what became of our own words
+                continue
+            if path == TREE and not self._greeted:
+                self._greeted = True
+            else:
                 self._note(path)
 
     def _note(self, path: str) -> None:
@@ -260,6 +267,7 @@ class StoreSide:
             return None
         if self.own is None:
             self.own = own
+        self._be_sure(answers[1])
         self.contested = any(
             path in self._said and _text(answer) != self._said[path]
             for path, answer in zip(ours, answers[1:])
@@ -267,6 +275,7 @@ class StoreSide:
         if everything:
             for key in set(self.disks) - set(keys):
                 del self.disks[key]
+            self._from_before &= set(keys)
         width = len(_NODES) + 2
         for index, key in enumerate(keys):
             self._take(key, answers[first + index * width : first + (index + 1) * width])
@@ -287,7 +296,10 @@ class StoreSide:
         if isinstance(listing, StoreError):
             self.disks.pop(key, None)
             return
-        if key not in self.disks:
+        if key in self._from_before:
+            self._from_before.discard(key)
+            self.births.setdefault(key, 0)
+        elif key not in self.disks:
             self.births[key] = self.births.get(key, 0) + 1
         nodes = Nodes(*[_text(value) for value in (*values, frontend)])
         before = self.disks.get(key)
@@ -303,11 +315,22 @@ class StoreSide:
         for guest, reply in zip(guests, replies):
             names: list[str]
             if isinstance(reply, StoreError):
+                if reply.code not in (*_NOT_THERE, "E2BIG"):  # it says nothing of what is there
+                    raise reply
                 names = (self.store.list(f"{TREE}/{guest}") or []) if reply.code == "E2BIG" else []
             else:
                 names = reply.decode("latin-1").split("\0")
             found += [(guest, devid) for devid in numbers(names, 1 << 31)]
         return found
+
+    def _be_sure(self, mark: Answer) -> None:
+        """It is the store in which our watches are; a device tells of no end of a session. Raises StoreLost."""
+        if isinstance(mark, StoreError) and mark.code in _NOT_THERE and MARK_NODE in self._said:
+            raise StoreLost("READ", MARK_NODE, "ENOENT", "the store came back without it")
+
+    def look_for_the_mark(self) -> None:
+        """Whether it still is the store that it was. Raises StoreError where it is not, or cannot be asked."""
+        self._be_sure(self.store.call([read(MARK_NODE)])[0])
 
     def measure(self) -> bool:
         """Look at the sizes of what is served; whether one changed."""
@@ -326,19 +349,24 @@ class StoreSide:
     # -- saying ------------------------------------------------------------------------------------------------
 
     def remembered(self) -> Memory:
-        """What the launcher before this one said of disks that are lost with their directories."""
+        """What the launcher before this one said of disks that get no daemon any more. Raises StoreError."""
         tracks = {}
         names = self.store.list(DISKS_NODE) or []
         for name, answer in zip(names, self.store.call([read(f"{DISKS_NODE}/{name}") for name in names])):
+            if isinstance(answer, StoreError) and answer.code not in _NOT_THERE:
+                raise answer
             key, text = key_of(name), _text(answer)
             told = parse(text) if text is not None else None
             if text is not None:
                 self._said[f"{DISKS_NODE}/{name}"] = text
-            if key is not None and told is not None and told.status == LOST:
+            if key is not None and told is not None and told.status in (LOST, FAILED):
+                if self._first:
+                    self._from_before.add(key)
                 tracks[key] = Track(
-                    past=True,
-                    ended=LOST,
+                    past=told.status == LOST,
+                    ended=told.status,
                     why=told.reason,
+                    births=self.births.setdefault(key, 0),
                     store=self.mark,
                     size=told.size,
                     version=told.version,

@@ -17,6 +17,7 @@ import json
 import os
 import re
 import select
+import signal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -86,6 +87,7 @@ class Known:
         since: when it was asked for, or found.
         pid: of its view, None until that is known.
         handle: a pidfd of it, -1 where there is none.
+        declines: its view knows how to end unless its daemon has taken the disk up.
         ended: its view ended, and systemd has yet to say so.
         asked: when systemd was last asked about it.
     """
@@ -94,6 +96,7 @@ class Known:
     since: float
     pid: int | None = None
     handle: int = -1
+    declines: bool = False
     ended: bool = False
     asked: float = 0.0
 
@@ -193,9 +196,13 @@ class UnitSide:
         self.known[key] = Known(replace(_unit(values), phase=UNIT_STARTING), now)
         self._starts[key] = None
 
-    def stop(self, key: Key) -> None:
-        """Stop a unit."""
+    def stop(self, key: Key, *, unless_taken: bool = False) -> None:
+        """Stop a unit; where it may have taken its disk up meanwhile, have its view decide, which alone knows."""
         known = self.known.get(key)
+        if unless_taken and known is not None and known.declines and known.handle >= 0:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(known.handle, signal.SIGUSR1)
+                return
         if known is not None:
             known.unit = replace(known.unit, phase=UNIT_STOPPING)
         if self._starts.pop(key, 0) == 0:
@@ -235,6 +242,7 @@ class UnitSide:
         if not isinstance(pid, int) or pid <= 0 or not self._locked(key):
             return False
         known.pid = pid
+        known.declines = facts.get("view") is True
         try:
             known.handle = os.pidfd_open(pid)
         except ProcessLookupError:
@@ -273,8 +281,8 @@ class UnitSide:
         values: dict[str, str] = {}
         with contextlib.suppress(OSError, ValueError), open(self._path(key, "env"), encoding="utf-8") as file:
             values = parse_environment(file.read(_FILE_LIMIT))
-        known = self.known[key] = Known(replace(_unit(values), phase=phase), now)
         facts = self._facts(key)
+        known = self.known[key] = Known(replace(_unit(values or _values(facts or {})), phase=phase), now)
         if facts is not None:
             self._hold(key, known, facts)
 
@@ -460,6 +468,19 @@ def _unit(values: Mapping[str, str]) -> Unit:
         view=values.get("VIEW", "1") != "0",
         store=values.get("VIRTIO_DISK_STORE", ""),
     )
+
+
+def _values(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The same as its view tells it; in which store it was started is not known then."""
+    told = {"TARGET": "target", "MODE": "mode", "SIZE": "size", "VERSION": "version"}
+    values = {
+        name: str(facts[fact]) for name, fact in told.items() if isinstance(facts.get(fact), (str, int))
+    }
+    identity = facts.get("identity")
+    if isinstance(identity, list):
+        values["IDENTITY"] = " ".join(map(str, identity))
+    values["VIEW"] = "0" if facts.get("view") is False else "1"
+    return values
 
 
 def _ready(handle: int) -> bool:

@@ -24,6 +24,9 @@ from ._target import BLOCK, FILE, HELD, MISSING, UNKNOWN, Target
 #: What one virtio disk costs in xenstore (counted in a real store): nodes owned by the backend domain,
 #: nodes owned by the guest, watches of the backend domain's daemon while attached, and idle.
 NODES_BACKEND, NODES_GUEST, WATCHES_ATTACHED, WATCHES_IDLE = 18, 7, 2, 2
+#: And where the launcher runs: its line of each disk, and what it says of itself (`drivers`, `drivers/virtio-disk`, and
+#: `store`, `launcher`, `status`, `disks` in it).
+NODES_LINE, NODES_LAUNCHER = 1, 6
 
 #: The name of the daemon's process.
 DAEMON = "virtio-disk"
@@ -448,20 +451,51 @@ def _target_finding(one: PicturedDisk, other: PicturedDisk, name: str) -> Findin
 # --- backend domains -----------------------------------------------------------------------------------
 
 
+def headroom(quota: Quota, disks: int, *, launcher: bool) -> int:
+    """How many disks more a backend domain has room for.
+
+    Args:
+        quota: its limits, and what it uses where the daemon says so.
+        disks: how many it serves now; what they need counts where the daemon does not say.
+        launcher: whether our launcher runs there, which has a line for each.
+    """
+    nodes = quota.nodes - _used(quota, disks, launcher=launcher)
+    # a disk that no daemon has taken up yet will want its watches too
+    watches = quota.watches - max(quota.used_watches or 0, disks * WATCHES_ATTACHED + WATCHES_IDLE)
+    return max(0, min(nodes // _each(launcher=launcher), watches // WATCHES_ATTACHED))
+
+
+def _each(*, launcher: bool) -> int:
+    """Nodes of a backend domain for one disk."""
+    return NODES_BACKEND + (NODES_LINE if launcher else 0)
+
+
+def _used(quota: Quota, disks: int, *, launcher: bool) -> int:
+    """Nodes that a backend domain has, or has to have where the daemon does not say."""
+    if quota.used_nodes is not None:
+        return quota.used_nodes
+    return disks * _each(launcher=launcher) + (NODES_LAUNCHER if launcher else 0)
+
+
 def _quotas(picture: Picture) -> Iterable[Finding]:
     for guest in picture.guests:
         if guest.new and guest.quota is not None:
-            yield from _nodes(guest.reference, guest.new * NODES_GUEST, guest.new, guest.quota)
+            used, quota = guest.quota.used_nodes or 0, guest.quota
+            room = max(0, quota.nodes - used) // NODES_GUEST
+            yield from _nodes(guest.reference, used + guest.new * NODES_GUEST, guest.new, room, quota)
     for _key, backend in sorted(picture.backends.items(), key=_by_key):
-        quota = backend.quota
-        if not backend.new or quota is None:
+        if not backend.new or backend.quota is None:
             continue
-        yield from _nodes(backend.label, backend.new * NODES_BACKEND, backend.new, quota)
+        quota, ours, before = backend.quota, backend.launcher is True, backend.after - backend.new
+        room = headroom(quota, before, launcher=ours)
+        after = _used(quota, before, launcher=ours) + backend.new * _each(launcher=ours)
+        yield from _nodes(backend.label, after, backend.new, room, quota)
         watches = backend.after * WATCHES_ATTACHED + WATCHES_IDLE
         if watches > quota.watches:
             yield _quota_finding(
                 backend.label,
-                f"{backend.after} disks need {watches} watches of {quota.watches}{_source(quota)}",
+                f"{backend.after} disks need {watches} watches of {quota.watches}{_source(quota)}; "
+                f"{room} of the {backend.new} new ones fit",
                 "A daemon that gets no watch tries again ten times a second, for ever and without a word.",
                 "watches",
             )
@@ -472,14 +506,13 @@ def _by_key(entry: tuple[Key, Backend]) -> tuple[bool, int, str]:
     return isinstance(key, str), 0 if isinstance(key, str) else key, str(key)
 
 
-def _nodes(label: str, nodes: int, disks: int, quota: Quota) -> Iterable[Finding]:
-    after = (quota.used_nodes or 0) + nodes
+def _nodes(label: str, after: int, disks: int, room: int, quota: Quota) -> Iterable[Finding]:
     if after > quota.nodes:
         # a daemon that tells what is used tells the limit too
         source = _source(quota) if quota.used_nodes is None else ""
         yield _quota_finding(
             label,
-            f"{disks} new disks bring {label} to {after} nodes of {quota.nodes}{source}",
+            f"{disks} new disks bring {label} to {after} nodes of {quota.nodes}{source}; {room} of them fit",
             "The domain can then create no node of its own any more; its drivers fail in odd places.",
             "nodes",
         )

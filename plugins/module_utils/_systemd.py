@@ -240,6 +240,8 @@ class Systemctl:
 
     def __init__(self, program: str, arguments: Sequence[str]) -> None:
         self._output = os.memfd_create("systemctl", os.MFD_CLOEXEC)
+        #: ends with the process, which alone has its other end; a pidfd needs Linux 5.3
+        self.handle, others = os.pipe2(os.O_CLOEXEC)
         try:
             self._process = subprocess.Popen(
                 [program, *arguments],
@@ -247,11 +249,14 @@ class Systemctl:
                 stdout=self._output,
                 stderr=self._output,
                 close_fds=True,
+                pass_fds=(others,),
             )
         except OSError:
             os.close(self._output)
+            os.close(self.handle)
             raise
-        self.handle = os.pidfd_open(self._process.pid)
+        finally:
+            os.close(others)
 
     def poll(self) -> Outcome | None:
         """What came of it, None while that is open."""

@@ -244,6 +244,7 @@ class Settings:
             "identity": environ.get("IDENTITY", "").split(),
             "daemon": daemon,
             "version": environ.get("VERSION", ""),
+            "view": self.through,
             "size": int(environ["SIZE"]) if environ.get("SIZE", "").isdecimal() else None,
         }
         self.environ = {key: value for key, value in environ.items() if key not in OWN_VARIABLES}
@@ -254,13 +255,14 @@ class Settings:
 
 
 def as_json(value: object) -> str:
-    """What `json.dumps` would give for text, numbers, None, and lists and mappings of them."""
+    """What `json.dumps` would give for text, numbers, truth values, None, and lists and mappings of them."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{as_json(key)}: {as_json(one)}" for key, one in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(as_json(one) for one in value) + "]"
     if not isinstance(value, str):
-        return "null" if value is None else repr(value)
+        words: dict[object, str] = {None: "null", True: "true", False: "false"}
+        return words[value] if value is None or isinstance(value, bool) else repr(value)
     units = memoryview(value.encode("utf-16-le", "surrogatepass")).cast("H")
     return '"' + "".join(chr(u) if 31 < u < 127 and u not in {34, 92} else f"\\u{u:04x}" for u in units) + '"'
 
@@ -1228,7 +1230,7 @@ class Unit:
             end.setblocking(False)
         self._wakeup = (heard, woken)
         _signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
-        for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGCHLD):
+        for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGUSR1, _signal.SIGCHLD):
             _signal.signal(number, _heard)
         _signal.signal(_signal.SIGHUP, _signal.SIG_IGN)
         self.loop.attend(heard.fileno(), select.POLLIN, self._on_signal)
@@ -1240,6 +1242,12 @@ class Unit:
             return
         if _signal.SIGTERM in numbers or _signal.SIGINT in numbers:
             self._end("told to end")
+        elif _signal.SIGUSR1 in numbers and not self.ending:
+            # the launcher takes the daemon for deaf; it cannot see what is under way here
+            if self.relay is None or self.relay.taken:
+                self._say("told to end unless the disk is taken up, and it is")
+            else:
+                self._end("told to end, since the disk was not taken up in time")
         if self.code is None and self.pid:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:

@@ -63,14 +63,25 @@ def copy_sources(folder: Path) -> None:
     (folder / "hypervisor.c").unlink()  # no part of it
 
 
+def publish(folder: Path, version: str) -> None:
+    """A version of the sources in ``folder``: the real one's, where its checkout is named."""
+    if REAL is None:
+        copy_sources(folder)
+        makefile = folder / "Makefile"
+        makefile.write_text(makefile.read_text().replace("VERSION = 0\n", f"VERSION = {version}\n"))
+    else:
+        unbuilt = shutil.ignore_patterns(".git", "*.o", PROGRAM)
+        shutil.copytree(REAL, folder, ignore=unbuilt, dirs_exist_ok=True)
+    (folder / "RELEASE").write_text(f"{version}\n")
+
+
 def repository(folder: Path, versions: Sequence[str] = ("1.0", "2.0")) -> Path:
-    """A git repository of the stand-in's sources in ``folder``: a commit and a tag for each version."""
-    copy_sources(folder)
+    """A git repository of the sources in ``folder``: a commit and a tag for each version."""
+    folder.mkdir(parents=True, exist_ok=True)
     git = ["git", "-C", str(folder), "-c", "user.name=lab", "-c", "user.email=lab@localhost"]
     run([*git, "init", "--quiet", "--initial-branch", "main"])
-    makefile = (folder / "Makefile").read_text()
     for version in versions:
-        (folder / "Makefile").write_text(makefile.replace("VERSION = 0\n", f"VERSION = {version}\n"))
+        publish(folder, version)
         run([*git, "add", "."])
         run([*git, "commit", "--quiet", "--message", f"Version {version}"])
         run([*git, "tag", version])
@@ -92,7 +103,9 @@ def events(log: Path) -> list[Event]:
 
 
 def clashes(log: Path) -> list[Event]:
-    """Where a target had two writers."""
+    """Where a target had two writers. Raises RuntimeError where nobody wrote into the log: then nobody knows."""
+    if REAL is None and not log.exists():
+        raise RuntimeError(f"{log}: no stand-in has written into it")
     return [event for event in events(log) if event.what == "clash"]
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,12 +16,13 @@ from pathlib import Path
 import pytest
 import standin
 from ansible_collections.xen.virtio.plugins.module_utils._disk_info import gather
-from ansible_collections.xen.virtio.plugins.module_utils._store import Store
+from ansible_collections.xen.virtio.plugins.module_utils._store import Request, Store
+from ansible_collections.xen.virtio.plugins.module_utils._wire import OPS
 from guests import create, domid_of, until, virtio_disk, write_config
 from lab import domains
 from lab.machines import Machines
 from lab.machines_pair import Dom0
-from launching import SERVICE, A, B, Backend, C, on_a_host
+from launching import RUN, SERVICE, A, B, Backend, C, on_a_host
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +179,7 @@ def test_a_daemon_that_crashed_is_not_replaced_and_its_disk_is_told_as_lost(back
     assert backend.is_("served", other)
     assert backend.pids() == {f"{other[0]}-{A}": pids[f"{other[0]}-{A}"]}
     assert len(backend.starts()) == 2
+    assert f"disk {A} of guest {lost[0]}: lost: its daemon ended" in backend.machine.journal(SERVICE)
     backend.destroy(lost[0], wait=False)
     assert until(lambda: backend.said(lost) is None)
     anew = backend.disk("/srv/lost.img")
@@ -213,6 +216,7 @@ def test_daemons_that_cannot(backend: Backend, fault: str, told: str, starts: in
     assert until(lambda: not backend.units())
     assert len(backend.starts()) == starts
     assert backend.state(*key) == state
+    assert f"disk {A} of guest {key[0]}: {told}: " in backend.machine.journal(SERVICE)
     backend.misbehave()
     other = backend.disk(backend.image("b"))
     assert backend.becomes("served", other)
@@ -336,6 +340,31 @@ def test_what_happened_while_there_was_no_launcher(backend: Backend) -> None:
     assert backend.pids()[f"{kept[0]}-{A}"] == pids[f"{kept[0]}-{A}"]
 
 
+@pytest.mark.parametrize(("fault", "told", "starts"), [(None, "lost", 1), ("deaf all", "failed", 2)])
+def test_what_was_given_up_stays_so_over_the_launchers_own_end(
+    backend: Backend, fault: str | None, told: str, starts: int
+) -> None:
+    """Though somebody writes the state back: a fresh daemon for a guest that lives serves nobody."""
+    if fault:
+        backend.misbehave(fault)
+    key = backend.disk(backend.image("a"))
+    if not fault:
+        assert backend.becomes("served", key)
+        backend.kill(backend.pids()[f"{key[0]}-{A}"])
+    assert backend.becomes(told, key)
+    backend.misbehave()
+    backend.systemctl("restart", SERVICE)
+    assert until(lambda: backend.word() == "ready")
+    backend.host.write(f"{backend.backend(*key)}/state", "1")
+    backend.kill(backend.launcher_pid())
+    other = backend.disk(backend.image("b"))
+    assert backend.becomes("served", other)
+    assert backend.is_(told, key)
+    assert backend.starts().count(f"{key[0]}-{A}") == starts
+    backend.destroy(key[0], wait=False)
+    assert until(lambda: backend.said(key) is None)
+
+
 def test_there_is_one_launcher(backend: Backend) -> None:
     done = backend.machine.run(["python3", "/usr/local/lib/xen-virtio/launcher.pyz"], check=False)
     assert done.returncode == 75
@@ -366,6 +395,37 @@ def test_nothing_is_started_beside_a_daemon_of_somebody_else(backend: Backend) -
     assert b"plain.service" in reason
     assert backend.starts() == []
     backend.systemctl("stop", "plain")
+    assert backend.becomes("served", key)
+    assert backend.word() == "ready"
+
+
+def test_a_daemon_of_somebody_else_that_comes_later_is_told_too(backend: Backend) -> None:
+    backend.install(size_interval=0.5)
+    backend.systemctl("restart", SERVICE)
+    key = backend.disk(backend.image("a"))
+    assert backend.becomes("served", key)
+    backend.machine.run(
+        ["systemd-run", "--unit=late", "/usr/local/lib/virtio-disk/current/virtio-disk", "-d", "1"]
+    )
+    assert until(lambda: backend.word() == "dead")
+    reason = backend.host.read(f"{backend.domain.path}/drivers/virtio-disk/reason") or b""
+    assert b"late.service" in reason
+    backend.systemctl("stop", "late")
+    assert until(lambda: backend.word() == "ready")
+    assert backend.is_("served", key)
+
+
+def test_a_run_directory_that_takes_nothing_is_told_and_no_disk_fails(backend: Backend) -> None:
+    pid = backend.launcher_pid()
+    mount = ["nsenter", "--mount", f"--target={pid}", "mount"]
+    backend.machine.run([*mount, "-o", "bind", RUN, RUN])
+    backend.machine.run([*mount, "-o", "remount,bind,ro", RUN])
+    key = backend.disk(backend.image("a"))
+    assert backend.becomes("waiting", key)
+    assert "no unit can be started" in (backend.said(key) or "")
+    assert backend.word() == "dead"
+    time.sleep(3)  # far more tries than a disk has
+    backend.machine.run([*mount, "-o", "remount,bind,rw", RUN])
     assert backend.becomes("served", key)
     assert backend.word() == "ready"
 
@@ -472,7 +532,26 @@ def test_a_launcher_that_starts_while_a_quota_is_used_up(
     assert backend.clashes() == []
 
 
-def test_two_watches_whatever_the_number_of_disks(backend: Backend) -> None:
+def watches(backend: Backend) -> int:
+    """That the driver domain has, its launcher's and its daemons', as C xenstored counts them."""
+    with Store(backend.host.socket) as store:
+        (answer,) = store.call([Request(OPS["CONTROL"], b"quota\0%d\0" % backend.domid, "quota")])
+    assert isinstance(answer, bytes)
+    found = re.search(rb"watches\s*:?\s*(\d+)", answer)
+    assert found, answer
+    return int(found[1])
+
+
+@pytest.mark.parametrize("disks", [0, 1, 4])
+def test_two_watches_of_the_launchers_whatever_the_number_of_disks(backend: Backend, disks: int) -> None:
+    keys = [backend.disk(backend.image(f"{number}")) for number in range(disks)]
+    assert backend.becomes("served", *keys)
+    before = watches(backend)
+    backend.systemctl("stop", SERVICE)
+    assert until(lambda: watches(backend) == before - 2), (watches(backend), before)
+
+
+def test_asleep_while_nothing_happens_and_small(backend: Backend) -> None:
     keys = [backend.disk(backend.image(f"{number}")) for number in range(3)]
     assert backend.becomes("served", *keys)
     pid = backend.launcher_pid()
@@ -506,6 +585,27 @@ def test_without_a_view_there_are_never_two_with_one_number(backend: Backend) ->
     assert backend.is_("served", first)
     backend.destroy(first[0])
     assert backend.becomes("served", second)
+
+
+def test_without_a_view_a_guest_that_comes_just_then_keeps_the_daemon_it_got(backend: Backend) -> None:
+    """The daemon was started for the first guest, and takes the highest domid that it sees."""
+    backend.install(view=False)
+    backend.misbehave("late all ms=1500")
+    lower, higher = backend.guest(), backend.guest()
+    first = backend.disk(backend.image("a"), guest=lower)
+    assert until(lambda: f"{lower}-{A}" in backend.units())
+    second = backend.disk(backend.image("b"), guest=higher)
+    assert until(lambda: backend.state(*second) == 2)
+    assert backend.becomes("served", second)
+    time.sleep(5)  # longer than a daemon has to take a disk up
+    assert backend.is_("served", second)
+    assert backend.is_("waiting", first)
+    assert backend.state(*second) == 2
+    assert backend.starts() == [f"{lower}-{A}"]
+    backend.misbehave()
+    backend.destroy(higher)
+    assert backend.becomes("served", first)
+    assert backend.clashes() == []
 
 
 # ---- a store that is a device ----

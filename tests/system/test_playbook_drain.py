@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import standin
 from backends import Controller
 from guests import domid_of, until, virtio_disk, write_config
 from lab import LabHost
+from lab.machines import Machine
 from lab.machines_pair import Dom0, DriverDomain
 from launching import SERVICE, Backend
 from role_runs import changed, told
@@ -123,6 +126,19 @@ def test_all_come_back_and_a_second_run_reads_the_outcome(board: Board) -> None:
     assert board.domids("DomD", "linux1", "linux2") == {"DomD": 8, "linux2": 9, "linux1": 10}
 
 
+@contextmanager
+def held(machine: Machine, guest: str) -> Iterator[None]:
+    """Somebody is at a guest, so that whoever wants to change it waits."""
+    lock = f"/run/xen-virtio/guest-{guest}.lock"
+    hold = f"mkdir -p /run/xen-virtio; echo $$ >/run/held; exec flock -F {lock} sleep 3600"
+    with subprocess.Popen(machine.command(["sh", "-ec", hold])):
+        assert until(lambda: machine.run(["flock", "-n", lock, "true"], check=False).returncode == 1, BOUND)
+        try:
+            yield
+        finally:
+            machine.run(["sh", "-c", "kill $(cat /run/held)"])
+
+
 def test_the_link_drops_in_the_middle(
     lab: LabHost, dom0: Dom0, driver_domain: DriverDomain, controller: Controller, tmp_path: Path
 ) -> None:
@@ -137,10 +153,18 @@ def test_the_link_drops_in_the_middle(
     before = board.create("linux1", [virtio_disk("xvda", backend.image("a"))])
     with ThreadPoolExecutor(1) as pool:
         play: Future[subprocess.CompletedProcess[str]] = pool.submit(
-            board.drain, xen_drain_ready_timeout=100, xen_drain_shutdown_timeout=100
+            board.drain,
+            xen_drain_ready_timeout=100,
+            xen_drain_shutdown_timeout=100,
+            xen_drain_lock_timeout=600,
         )
-        board.reaches("restart", "ready", "up", "ended")
-        dom0.machine.unplug()
+        assert until(lambda: [one["status"] for one in board.state.get("guests", [])] == ["down"], BOUND)
+        with held(dom0.machine, "linux1"):
+            board.reaches("up")
+            dom0.machine.unplug()
+            state = board.state
+            running = dom0.machine.run(["systemctl", "is-active", state["unit"]], check=False).stdout
+            assert (state["phase"], state.get("outcome"), running) == ("up", None, "active\n")
         board.ended()
         assert not play.done()
         dom0.machine.plug()
@@ -228,15 +252,12 @@ def test_a_unit_that_was_told_to_stop_ends_between_two_steps(board: Board) -> No
 
 def test_two_runs_at_once_are_one_drain(board: Board) -> None:
     machine = board.dom0.machine
-    hold = "mkdir -p /run/xen-virtio; echo $$ >/run/held; exec flock -F /run/xen-virtio/guest-linux1.lock sleep 3600"
-    with subprocess.Popen(machine.command(["sh", "-ec", hold])):
-        assert until(lambda: machine.exists("/run/held"))
+    with held(machine, "linux1"):
         board.drain(xen_drain_follow=0, xen_drain_lock_timeout=3000)
         unit = board.state["unit"]
         second = board.drain(xen_drain_follow=1, check=False)
         assert "was not seen to end within 1 s, and goes on by itself" in told(second)
-        machine.run(["sh", "-c", "kill $(cat /run/held)"])
-        board.ended()
+    board.ended()
     done = board.drain()
     assert "nothing to do" in told(done)
     assert (board.state["unit"], board.state["outcome"]) == (unit, "done")

@@ -1,7 +1,10 @@
 # Copyright (c) xen.virtio contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The role virtio_disk_backend on driver domains: real systemd and SSH, the store as domain N, the stand-in daemon."""
+"""The role virtio_disk_backend on driver domains: real systemd and SSH, the store as domain N, the stand-in daemon.
+
+With VIRTIO_DISK_SOURCE it is the real daemon, which the role then builds and its launcher starts.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import hashlib
 import shutil
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +44,9 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def tarball(folder: Path, version: str, *, flat: bool = False) -> Path:
-    """The stand-in's sources as one file, in a folder of their own or not."""
+    """The daemon's sources as one file, in a folder of their own or not."""
     sources = folder / f"virtio-disk-{version}.source"
-    standin.copy_sources(sources)
-    makefile = sources / "Makefile"
-    makefile.write_text(makefile.read_text().replace("VERSION = 0\n", f"VERSION = {version}\n"))
+    standin.publish(sources, version)
     path = folder / f"virtio-disk-{version}{'-flat' if flat else ''}.tar.gz"
     inside = ["-C", str(sources), "."] if flat else ["-C", str(folder), sources.name]
     subprocess.run(["tar", "-czf", str(path), *inside], check=True)
@@ -192,6 +194,117 @@ def test_each_way_of_installing(
     )  # the package's own unit never ran
 
 
+def compiled(machine: Machine) -> None:
+    """What the real daemon needs where there is no hypervisor."""
+    if standin.REAL is None:
+        return
+    standin.environment(machine.share / standin.PROGRAM)
+    drop_in = "/etc/systemd/system/virtio-disk@.service.d/lab.conf"
+    machine.write(drop_in, "[Service]\nEnvironment=LD_PRELOAD=/lab/share/hypervisor.so\n")
+    machine.run(["systemctl", "daemon-reload"])
+
+
+def left_behind(machine: Machine) -> list[str]:
+    """Files by whose names one knows what the role brought."""
+    named = ["-name", "*virtio*disk*", "-o", "-name", "*xen-virtio*"]
+    found = machine.run(["find", "/etc", "/usr", "/run", "/var/lib", "/opt", "-xdev", *named]).stdout.split()
+    # what modules keep compiled until the next boot is not the role's
+    return [path for path in found if not f"{path}/".startswith("/run/xen-virtio/")]
+
+
+def packages(machine: Machine) -> list[str]:
+    return machine.run(
+        ["dpkg-query", "--show", "--showformat", "${Package} ${Status}\\n"]
+    ).stdout.splitlines()
+
+
+def with_tools_offered(machine: Machine) -> Variables:
+    """A build that needs a package which is not there, and which needs another one."""
+    offer(machine, "disk-build-helper", "1.0", {"/usr/bin/disk-build-helper": '#!/bin/sh\nexec make "$@"\n'})
+    tool = {"/usr/bin/disk-build": '#!/bin/sh\nexec disk-build-helper "$@"\n'}
+    offer(machine, "disk-build", "1.0", tool, depends="disk-build-helper")
+    machine.run(["apt-get", "-qq", "update"])
+    return {
+        "virtio_disk_backend_build_packages": [*TOOLS, "disk-build"],
+        "virtio_disk_backend_build": ["disk-build"],
+    }
+
+
+def test_build_packages_come_with_a_build_and_go_with_the_last_of_it(
+    backend: Machine,
+    machines: Machines,
+    driver_domain: DriverDomain,
+    controller: Controller,
+    tmp_path: Path,
+    programs: dict[str, Path],
+) -> None:
+    before, files = packages(backend), left_behind(backend)
+    controller.variables |= by_git(backend, machines, tmp_path, programs, "1.0") | with_tools_offered(backend)
+    controller.variables["virtio_disk_backend_prefix"] = "/opt/xen"
+    controller.role("virtio_disk_backend", "domd")
+    came = set(packages(backend)) - set(before)
+    assert came == {"disk-build install ok installed", "disk-build-helper install ok installed"}
+    assert changed(controller.role("virtio_disk_backend", "domd", "--diff")) == 0
+    compiled(backend)
+    domid = with_disk(driver_domain, "web")
+    assert state(driver_domain, domid) == b"2"
+    assert [line.split()[0] for line in daemons(backend).values()] == [
+        backend.run(["readlink", "-f", "/opt/xen/lib/virtio-disk/current/virtio-disk"]).stdout.strip()
+    ]
+    # what does not build leaves all as it was
+    current = backend.run(["readlink", "/opt/xen/lib/virtio-disk/current"]).stdout
+    there = backend.run(["ls", "-A", "/opt/xen/lib/virtio-disk"]).stdout
+    running = daemons(backend)
+    version = {"virtio_disk_backend_version": "2.0"}
+    broken = {"virtio_disk_backend_build": ["disk-build", "no-such-target"]}
+    failed = controller.role("virtio_disk_backend", "domd", check=False, **version, **broken)
+    assert failed.returncode
+    assert "no-such-target" in told(failed)
+    assert backend.run(["readlink", "/opt/xen/lib/virtio-disk/current"]).stdout == current
+    assert backend.run(["ls", "-A", "/opt/xen/lib/virtio-disk"]).stdout == there
+    assert daemons(backend) == running
+    assert state(driver_domain, domid) == b"2"
+    driver_domain.host.xl("destroy", "web")
+    assert guests.until(lambda: not daemons(backend))
+    controller.role("virtio_disk_backend", "domd", virtio_disk_backend_state="absent")
+    assert packages(backend) == before
+    backend.run(["rm", "-rf", "/etc/systemd/system/virtio-disk@.service.d"])  # the lab's own
+    assert left_behind(backend) == files
+
+
+def test_a_package_goes_with_all_that_came(
+    backend: Machine, machines: Machines, controller: Controller, tmp_path: Path, programs: dict[str, Path]
+) -> None:
+    before, files = packages(backend), left_behind(backend)
+    controller.variables |= by_package(backend, machines, tmp_path, programs, "1.0")
+    controller.role("virtio_disk_backend", "domd")
+    assert backend.exists("/usr/bin/virtio-disk")
+    gone = {"virtio_disk_backend_state": "absent"}
+    controller.role("virtio_disk_backend", "domd", **gone)
+    assert [line for line in packages(backend) if line.endswith("installed")] == before
+    assert left_behind(backend) == files
+    assert changed(controller.role("virtio_disk_backend", "domd", "--diff", **gone)) == 0
+
+
+def test_a_package_that_starts_a_unit_of_another_name(
+    backend: Machine, controller: Controller, tmp_path: Path, programs: dict[str, Path]
+) -> None:
+    unit = tmp_path / "xen-blk.service"
+    unit.write_text(UNIT)
+    files: dict[str, Path | str] = {
+        "/usr/bin/virtio-disk": programs["1.0"],
+        "/lib/systemd/system/xen-blk.service": unit,
+        "/DEBIAN/postinst": "#!/bin/sh\nset -e\nsystemctl daemon-reload\nsystemctl start xen-blk.service\n",
+    }
+    offer(backend, "xen-blk", "1.0", files)
+    backend.run(["apt-get", "-qq", "update"])
+    package = {"virtio_disk_backend_install": "package", "virtio_disk_backend_src": "xen-blk"}
+    controller.role("virtio_disk_backend", "domd", **package)
+    assert daemons(backend) == {}
+    assert backend.run(["systemctl", "is-enabled", "xen-blk"], check=False).stdout == "masked\n"
+    assert changed(controller.role("virtio_disk_backend", "domd", "--diff", **package)) == 0
+
+
 # --- a disk in use is nobody's to take -----------------------------------------------------------------------
 
 XVDA = 51712
@@ -250,25 +363,60 @@ def test_upgraded_under_load_and_gone_in_the_end(
     controller.role("virtio_disk_backend", "domd", **gone)
     assert changed(controller.role("virtio_disk_backend", "domd", "--diff", **gone)) == 0
     assert daemons(backend) == {}
-    left = backend.run(
-        [
-            "find",
-            "/etc",
-            "/usr",
-            "/run",
-            "/var/lib",
-            "-xdev",
-            "-name",
-            "*virtio*disk*",
-            "-o",
-            "-name",
-            "*xen-virtio*",
-        ]
-    ).stdout.split()
-    # what modules keep compiled until the next boot is not the role's
-    assert [path for path in left if not (path + "/").startswith("/run/xen-virtio/")] == []
+    assert left_behind(backend) == []
     assert backend.run(["ls", "/run/xen-virtio"]).stdout.split() in ([], ["code"])
     assert driver_domain.host.read(f"{driver_domain.path}/drivers/virtio-disk/status") is None
+
+
+#: The launcher ends only once it may, so that something can happen before.
+SLOW_END = """\
+[Service]
+ExecStop=/bin/sh -c 'touch /run/virtio-disk/ends; until [ -e /run/virtio-disk/may-end ]; do sleep 0.1; done'
+TimeoutStopSec=120
+"""
+
+
+def test_a_disk_that_comes_while_it_is_removed_is_kept(
+    backend: Machine, driver_domain: DriverDomain, controller: Controller, programs: dict[str, Path]
+) -> None:
+    controller.variables |= by_file(backend, controller.machines, Path(), programs, "1.0")
+    controller.role("virtio_disk_backend", "domd")
+    backend.write("/run/systemd/system/virtio-disk-launcher.service.d/slow.conf", SLOW_END)
+    backend.run(["systemctl", "daemon-reload"])
+    with ThreadPoolExecutor() as pool:
+        gone = {"virtio_disk_backend_state": "absent"}
+        removal = pool.submit(controller.role, "virtio_disk_backend", "domd", check=False, **gone)
+        assert guests.until(lambda: backend.exists("/run/virtio-disk/ends"), 300)
+        domid = with_disk(driver_domain, "web")
+        backend.run(["touch", "/run/virtio-disk/may-end"])
+        refused = removal.result()
+    assert refused.returncode
+    assert f"serves disks (domid-devid) {domid}-{XVDA}" in told(refused)
+    assert state(driver_domain, domid) == b"2"
+    assert len(daemons(backend)) == 1
+    other = with_disk(driver_domain, "mail")  # the launcher runs as it did
+    assert [state(driver_domain, one) for one in (domid, other)] == [b"2", b"2"]
+    assert backend.run(["systemctl", "is-enabled", "virtio-disk-launcher"]).stdout == "enabled\n"
+
+
+def test_without_a_view(
+    backend: Machine, driver_domain: DriverDomain, controller: Controller, programs: dict[str, Path]
+) -> None:
+    controller.variables |= by_file(backend, controller.machines, Path(), programs, "1.0")
+    controller.variables["virtio_disk_backend_view"] = False
+    controller.role("virtio_disk_backend", "domd")
+    domid = with_disk(driver_domain, "web")
+    assert state(driver_domain, domid) == b"2"
+    assert driver_domain.host.read(f"{driver_domain.path}/drivers/virtio-disk/view") == b"off"
+    (told_now,) = controller.module("domd", "xen.virtio.backend_info")["units"]
+    assert told_now["pending_restart"] is False
+    shown = backend.run(["virtio-disk-launcher", "--status"]).stdout
+    assert f"{domid}" in shown
+    # and with it again: what serves goes on, and is told
+    controller.variables["virtio_disk_backend_view"] = True
+    done = controller.role("virtio_disk_backend", "domd")
+    assert f"pending_restart: {domid}-{XVDA}" in told(done)
+    assert state(driver_domain, domid) == b"2"
 
 
 def test_after_a_reboot_disks_are_served_again(
@@ -358,6 +506,19 @@ def test_one_that_serves_a_guest_is_refused(
     controller.role("virtio_disk_backend", "domd", virtio_disk_backend_disrupt=True)
     assert daemons(backend) == {}
     assert state(driver_domain, domid) is None
+
+
+def test_a_launcher_that_does_not_become_ready_says_why(
+    backend: Machine, controller: Controller, programs: dict[str, Path]
+) -> None:
+    controller.variables |= by_file(backend, controller.machines, Path(), programs, "1.0")
+    drop_in = "/etc/systemd/system/virtio-disk-launcher.service.d/late.conf"
+    late = f"+-/usr/bin/systemd-run --unit=late {CURRENT} -d 1"
+    backend.write(drop_in, f"[Service]\nExecStartPre={late}\n")
+    done = controller.role("virtio_disk_backend", "domd", check=False, virtio_disk_backend_start_timeout=5)
+    assert done.returncode
+    assert "the launcher is not ready: a daemon that is not the launcher's runs: process" in told(done)
+    assert "late.service" in told(done)
 
 
 # --- refused -------------------------------------------------------------------------------------------------

@@ -574,6 +574,17 @@ def test_a_hangup_of_some_terminal_is_nothing(units: Units) -> None:
     still_alert(unit)
 
 
+@pytest.mark.parametrize("through", ["1", "0"], ids=["view", "no view"])
+def test_told_to_end_unless_the_disk_is_taken_up(units: Units, through: str) -> None:
+    unit = units.serving(VIEW=through)
+    unit.view.signal(signal.SIGUSR1)
+    assert until(lambda: "unless the disk is taken up" in unit.view.said())
+    assert units.bench.state(unit.guest, A) == 2
+    assert os.path.exists(f"/proc/{unit.daemon_pid}")
+    if through == "1":  # without one a daemon whose guest went waits for another
+        still_alert(unit)
+
+
 @ours
 def test_a_daemon_that_hangs_at_its_end(units: Units) -> None:
     standin.misbehave(units.bench.program, "hang all")
@@ -585,13 +596,14 @@ def test_a_daemon_that_hangs_at_its_end(units: Units) -> None:
 
 
 @ours
-def test_told_to_end_before_it_took_the_disk_up(units: Units) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_told_to_end_before_it_took_the_disk_up(units: Units, number: int) -> None:
     """The disk stays as new as it was, so another daemon may take it up."""
     standin.misbehave(units.bench.program, "late all ms=60000", "hang all")
     disk = units.disk()
     unit = units.start(disk)
     assert until(lambda: unit.path("json").exists())
-    unit.view.signal(signal.SIGTERM)
+    unit.view.signal(number)
     assert unit.view.wait() == 0
     assert units.bench.state(unit.guest, A) == 1
     assert unit.left == []

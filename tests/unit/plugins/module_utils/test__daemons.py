@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -195,6 +196,17 @@ def sleeper(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
+@pytest.fixture(params=["5.3", "5.2"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel, and one that has no descriptors of processes yet."""
+
+    def refuse(_pid: int) -> int:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    if request.param == "5.2":
+        monkeypatch.setattr(os, "pidfd_open", refuse)
+
+
 def only(sleeper: subprocess.Popen[bytes]) -> Daemon:
     assert isinstance(sleeper.args, list)
     found = find([Path(str(sleeper.args[0])).name], owner=os.geteuid())
@@ -202,6 +214,7 @@ def only(sleeper: subprocess.Popen[bytes]) -> Daemon:
     return daemon
 
 
+@pytest.mark.usefixtures("kernel")
 def test_a_real_one_is_found_and_ended(sleeper: subprocess.Popen[bytes]) -> None:
     daemon = only(sleeper)
     assert daemon.pid == sleeper.pid
@@ -211,6 +224,7 @@ def test_a_real_one_is_found_and_ended(sleeper: subprocess.Popen[bytes]) -> None
     assert _daemons.end(daemon) is None  # it is gone already
 
 
+@pytest.mark.usefixtures("kernel")
 def test_one_that_hangs_is_killed(tmp_path: Path) -> None:
     program = "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
@@ -222,6 +236,7 @@ def test_one_that_hangs_is_killed(tmp_path: Path) -> None:
         assert process.wait() == -9
 
 
+@pytest.mark.usefixtures("kernel")
 def test_a_number_that_is_another_process_by_now_is_left_alone(sleeper: subprocess.Popen[bytes]) -> None:
     daemon = only(sleeper)
     assert _daemons.end(replace(daemon, started=daemon.started + 1)) is None

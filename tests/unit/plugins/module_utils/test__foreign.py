@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ansible_collections.xen.virtio.plugins.module_utils import _daemons
+from ansible_collections.xen.virtio.plugins.module_utils import _daemons, _foreign
 from ansible_collections.xen.virtio.plugins.module_utils._daemons import Daemon, ServedDisk, Service
 from ansible_collections.xen.virtio.plugins.module_utils._foreign import (
     ForeignError,
@@ -231,3 +231,30 @@ def test_the_diff_tells_all_of_it() -> None:
     diff = Plan(stops=["a.service", "b.service"], masks=["a.service"], ends=[LOGIN]).as_diff()
     assert diff["before"] == "a.service: may run\nb.service: runs\nprocess 12 of session-1.scope: runs\n"
     assert diff["after"] == "a.service: masked\nb.service: stopped\nprocess 12 of session-1.scope: ended\n"
+
+
+def test_a_systemd_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "systemctl"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(_foreign, "_ASK_TIMEOUT", 0.1)
+    with pytest.raises(ForeignError, match=r"systemctl daemon-reload: no answer within 0\.3 s"):
+        Systemd(str(program)).reload()
+    with pytest.raises(ForeignError, match=r"systemctl show .*: no answer within"):
+        Systemd(str(program)).owns("a.service", 2, 1)
+
+
+def test_a_unit_that_does_not_stop_in_time_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "systemctl"
+    program.write_text(
+        f'#!/bin/sh\necho "$*" >>{tmp_path}/calls\n[ "$1" != stop ] || [ -e {tmp_path}/killed ] || exec sleep 60\n'
+        f'[ "$1" != kill ] || touch {tmp_path}/killed\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(_daemons, "END_TIMEOUT", 0.3)
+    Systemd(str(program)).stop("a.service")
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        "stop -- a.service",
+        "kill --kill-who=all --signal=KILL -- a.service",
+        "stop -- a.service",
+    ]

@@ -14,9 +14,9 @@ from ansible_collections.xen.virtio.plugins.module_utils._host_info import (
     _sysfs_version,
     accepted,
     daemon_kind,
-    headroom,
     ioreq_support,
 )
+from ansible_collections.xen.virtio.plugins.module_utils._preflight import headroom
 from ansible_collections.xen.virtio.plugins.module_utils._snapshot import Quota
 from ansible_collections.xen.virtio.plugins.module_utils._store import StoreError
 
@@ -45,19 +45,21 @@ def test_ioreq(arch: str, caps: str | None, config: str | None, serving: str | N
 
 
 @pytest.mark.parametrize(
-    ("quota", "disks", "room"),
+    ("quota", "disks", "launcher", "room"),
     [
-        (Quota(1000, 128, used_nodes=26, used_watches=1), 0, 54),
-        (Quota(1000, 128, used_nodes=26 + 36, used_watches=5), 2, 52),
-        (Quota(1000, 100, assumed="x"), 0, 49),  # watches run out first
-        (Quota(1000, 100, assumed="x"), 40, 9),
-        (Quota(1000, 128, used_nodes=10, used_watches=120), 2, 4),  # of other drivers of the domain
-        (Quota(1000, 128, used_nodes=990, used_watches=1), 50, 0),
-        (Quota(1000, 128, used_nodes=1010, used_watches=1), 54, 0),
+        (Quota(1000, 128, used_nodes=26, used_watches=1), 0, False, 54),
+        (Quota(1000, 128, used_nodes=26, used_watches=1), 0, True, 51),
+        (Quota(1000, 128, used_nodes=26 + 36, used_watches=5), 2, False, 52),
+        (Quota(1000, 100, assumed="x"), 0, False, 49),  # watches run out first
+        (Quota(1000, 100, assumed="x"), 40, False, 9),
+        (Quota(1000, 128, assumed="x"), 40, True, 12),  # by 40 · 19 + 6 nodes that are taken
+        (Quota(1000, 128, used_nodes=10, used_watches=120), 2, False, 4),  # of other drivers of the domain
+        (Quota(1000, 128, used_nodes=990, used_watches=1), 50, False, 0),
+        (Quota(1000, 128, used_nodes=1010, used_watches=1), 54, False, 0),
     ],
 )
-def test_headroom(quota: Quota, disks: int, room: int) -> None:
-    assert headroom(quota, disks) == room
+def test_headroom(quota: Quota, disks: int, launcher: bool, room: int) -> None:
+    assert headroom(quota, disks, launcher=launcher) == room
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from ansible_collections.xen.virtio.plugins.module_utils._launch import (
     Observation,
     Rules,
     Start,
+    Stop,
     Unit,
     step,
 )
@@ -172,6 +173,27 @@ def test_a_deaf_daemon_is_stopped_after_three_seconds_and_started_once_more(laun
     assert launcher.told() == FAILED
     assert launcher.why() == "started 2 times: no daemon took it up within 3 s"
     assert launcher.see(500.0, {A: disk()}) == []
+
+
+def test_a_daemon_that_takes_its_disk_up_in_the_last_moment_stays(launcher: Launcher) -> None:
+    launcher.see(0.0, {A: disk()})
+    launcher.see(0.1, {A: disk()}, {A: unit()})
+    assert launcher.see(3.2, {A: disk()}, {A: unit()}) == ["stop 1-51712"]
+    (stop,) = launcher.last.actions
+    assert isinstance(stop, Stop)
+    assert stop.unless_taken
+    assert launcher.see(3.3, {A: disk("2")}, {A: unit()}) == []
+    assert launcher.see(3.9, {A: disk("2")}, {A: unit()}) == []
+    assert launcher.told() == SERVED
+    assert launcher.see(60.0, {A: disk("2")}, {A: unit()}) == []
+
+
+def test_one_that_neither_takes_it_up_nor_ends_is_stopped_without_a_choice(launcher: Launcher) -> None:
+    launcher.see(0.0, {A: disk()})
+    launcher.see(0.1, {A: disk()}, {A: unit()})
+    launcher.see(3.2, {A: disk()}, {A: unit()})
+    assert launcher.see(13.3, {A: disk()}, {A: unit()}) == ["stop 1-51712"]
+    assert launcher.last.actions == (Stop(A, "no daemon took it up within 3 s"),)
 
 
 def test_a_daemon_that_ends_at_once_is_started_once_more(launcher: Launcher) -> None:
@@ -340,23 +362,61 @@ def test_of_two_new_disks_with_one_target_one_waits(launcher: Launcher) -> None:
 def test_without_a_view_never_two_daemons_with_one_device_number() -> None:
     launcher = Launcher(view=False)
     two = {A: disk(), B: disk(target="/dev/b"), C: disk(target="/dev/c")}
-    assert launcher.see(0.0, two) == ["start 1-51712", "start 1-51728"]
+    assert launcher.see(0.0, two) == ["start 2-51712", "start 1-51728"]  # a daemon takes the highest domid
     assert (
-        launcher.why(B)
-        == "disk 51712 of guest 1 has its device number, and there is no view to keep them apart"
+        launcher.why(A)
+        == "disk 51712 of guest 2 has its device number, and there is no view to keep them apart"
     )
-    units = {A: unit(view=False), C: unit(target="/dev/c", view=False)}
-    two = {A: disk("2"), B: disk(target="/dev/b"), C: disk("2", target="/dev/c")}
+    units = {B: unit(target="/dev/b", view=False), C: unit(target="/dev/c", view=False)}
+    two = {A: disk(), B: disk("2", target="/dev/b"), C: disk("2", target="/dev/c")}
     assert launcher.see(1.0, two, units) == []
-    del two[A], units[A]
-    assert launcher.see(2.0, two, units) == ["start 2-51712"]
+    del two[B], units[B]
+    assert launcher.see(2.0, two, units) == ["start 1-51712"]
+
+
+def test_a_daemon_without_a_view_that_took_up_a_guest_that_came_just_then_keeps_it() -> None:
+    launcher = Launcher(view=False)
+    units = {A: unit(view=False)}
+    other = (7, 51744)
+    assert launcher.see(0.0, {A: disk()}) == ["start 1-51712"]
+    two = {A: disk(), B: disk("2", target="/dev/b")}
+    assert launcher.see(0.3, two, units) == []
+    assert (launcher.told(A), launcher.told(B)) == (WAITING, SERVED)
+    assert launcher.see(9.0, {**two, other: disk(target="/dev/b")}, units) == []
+    assert launcher.told(other) == WAITING  # the storage that it has now counts
+    gone = {A: disk(), B: disk("5", frontend=None, target="/dev/b")}
+    assert launcher.see(10.0, gone, units) == []  # it may see the one that it was started for now
+    assert launcher.see(13.1, {A: disk()}, units) == ["stop 1-51712"]
+    assert launcher.see(14.0, {A: disk()}) == ["start 1-51712"]
+
+
+def test_a_daemon_without_a_view_whose_guest_went_before_it_took_it_up_keeps_another() -> None:
+    launcher = Launcher(view=False)
+    units = {A: unit(view=False)}
+    launcher.see(0.0, {A: disk()})
+    for now in (0.3, 9.0):
+        gone = {A: disk("5", frontend=None), B: disk("2", target="/dev/b")}
+        assert launcher.see(now, gone, units) == []
+        assert launcher.told(B) == SERVED
+
+
+def test_a_deaf_daemon_without_a_view_is_stopped_though_another_disk_of_its_number_is_lost() -> None:
+    launcher = Launcher(view=False)
+    assert launcher.see(0.0, {B: disk("2")}) == []
+    assert launcher.told(B) == LOST
+    lower = {A: disk(target="/dev/b"), B: disk("2")}
+    assert launcher.see(1.0, lower) == ["start 1-51712"]
+    units = {A: unit(target="/dev/b", view=False)}
+    assert launcher.see(1.5, lower, units) == []
+    assert launcher.see(4.6, lower, units) == ["stop 1-51712"]
+    assert launcher.told(B) == LOST
 
 
 def test_a_daemon_without_a_view_that_took_up_another_disk_keeps_it() -> None:
     """Its own guest went, and it found the one that waited for its number before it could be stopped."""
     launcher = Launcher(view=False)
     unit_of_a = unit(view=False)
-    launcher.see(0.0, {A: disk(), B: disk(target="/dev/b")})
+    launcher.see(0.0, {A: disk()})
     launcher.see(1.0, {A: disk("2"), B: disk(target="/dev/b")}, {A: unit_of_a})
     taken = {B: disk("2", target="/dev/b")}
     assert launcher.see(2.0, taken, {A: unit_of_a}) == []
@@ -377,6 +437,16 @@ def test_a_daemon_without_a_view_is_not_stopped_while_it_may_take_up_another_dis
     assert launcher.last.wake == pytest.approx(5.0)
     assert launcher.see(5.1, {B: waits}, {A: unit_of_a}) == ["stop 1-51712"]
     assert launcher.see(5.2, {B: waits}) == ["start 2-51712"]
+
+
+def test_a_deaf_daemon_without_a_view_gets_time_for_each_guest_that_comes() -> None:
+    launcher = Launcher(view=False)
+    units, waits = {A: unit(view=False)}, disk(target="/dev/b")
+    launcher.see(0.0, {A: disk()})
+    launcher.see(0.5, {A: disk()}, units)
+    assert launcher.see(3.4, {A: disk(), B: waits}, units) == []
+    assert launcher.see(6.3, {A: disk(), B: waits}, units) == []
+    assert launcher.see(6.5, {A: disk(), B: waits}, units) == ["stop 1-51712"]
 
 
 def test_a_daemon_without_a_view_keeps_others_off_its_number_when_views_are_on_again(

@@ -4,7 +4,8 @@
 """The launcher's decisions against a domain that lives: guests come and go, daemons crash and hang, stores vanish.
 
 The daemon of the model behaves as the real one: it takes up a disk in state 1, deletes one in another state, closes
-when the frontend goes, and waits for ever, deaf, once it has lost its disk.
+when the frontend goes, and waits for ever, deaf, once it has lost its disk. It looks at the highest domid that it sees:
+with a view at its own guest's, without one at any guest's, and again whenever there is a higher one.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ansible_collections.xen.virtio.plugins.module_utils._launch import (
     Rules,
     Start,
     Stop,
+    Track,
     Unit,
     step,
     tracked_without_directory,
@@ -52,6 +54,7 @@ class Directory:
     starts: int = 0  #: since it was made, by one launcher
     lost: bool = False  #: a daemon that had it is gone or gave it up
     missing: bool = False  #: not all of its nodes are there
+    mistaken: bool = False  #: for the one before it, which was given up while nobody could look
 
 
 @dataclass
@@ -62,7 +65,8 @@ class Process:
     unit: Unit
     healthy: str
     disk: Directory | None = None  #: what it has taken up
-    deaf: bool = False
+    of: Key | None = None  #: whose that is
+    highest: int = -1  #: domid that it has looked at
     hangs: bool = False
     stopping: float | None = None
 
@@ -82,6 +86,7 @@ class World:
     reachable: bool = True
     systemd: bool = True
     fate: str = "well"  #: of daemons that are started
+    quick: bool = False  #: daemons take their disks up between a decision and what comes of it
 
     def observe(self, memory: Memory) -> Observation:
         disks = {
@@ -127,32 +132,44 @@ class World:
             return
         if not self.reachable:
             return  # its view holds everything up
-        disk = self.disks.get(key)
-        if process.disk is not None:
+        if process.disk is not None and process.of is not None:
+            disk = self.disks.get(process.of)
             if disk is process.disk and (disk.frontend is None or disk.state is None) and not process.hangs:
-                self.let_go(key, process)
+                self.let_go(process)
             elif disk is not process.disk:
-                process.disk, process.deaf = None, True
+                process.disk = None
             return
-        if self.now < process.begun + ATTACH_TIME or process.deaf or process.healthy in ("deaf", "crash"):
+        if self.now < process.begun + ATTACH_TIME or process.hangs or process.healthy in ("deaf", "crash"):
             if process.healthy == "crash" and self.now >= process.begun + 0.1:
                 self.end(key, tidy=False)
             return
-        process.deaf = True  # it looks once
+        self.look_for_a_disk(key, process)
+
+    def look_for_a_disk(self, key: Key, process: Process) -> None:
+        seen = [key] if process.unit.view else [other for other in self.disks if other[1] == key[1]]
+        highest = max(seen, default=key)
+        if highest[0] <= process.highest:
+            return
+        process.highest = highest[0]  # it looks once at each
+        disk = self.disks.get(highest)
         if disk is None or disk.frontend is None:
             return
         if disk.state != "1" or disk.missing:
-            self.remove(key)
+            self.remove(highest)
             return
         disk.state = "2"
-        process.disk = disk
+        process.disk, process.of = disk, highest
         if process.healthy == "refuse":
-            self.let_go(key, process)
+            self.let_go(process)
 
-    def let_go(self, key: Key, process: Process) -> None:
+    def server(self, disk: Directory) -> Process | None:
+        """Who has taken it up."""
+        return next((process for process in self.units.values() if process.disk is disk), None)
+
+    def let_go(self, process: Process) -> None:
+        assert process.of is not None
         process.disk = None
-        process.deaf = True
-        self.remove(key)
+        self.remove(process.of)
 
     def remove(self, key: Key) -> None:
         disk = self.disks.pop(key)
@@ -163,10 +180,10 @@ class World:
     def end(self, key: Key, *, tidy: bool) -> None:
         process = self.units.pop(key)
         disk = process.disk
-        if disk is None or self.disks.get(key) is not disk:
+        if disk is None or process.of is None or self.disks.get(process.of) is not disk:
             return
         if tidy and self.reachable:
-            self.remove(key)
+            self.remove(process.of)
         else:
             disk.lost = disk.state != "1"  # else somebody wrote it anew: it can be taken up again
 
@@ -174,11 +191,11 @@ class World:
 class Machine(RuleBasedStateMachine):
     """Anything may happen between two steps of the launcher, and the launcher may be another one at any time."""
 
-    @initialize(view=st.booleans())
-    def begin(self, view: bool) -> None:
+    @initialize(view=st.booleans(), shared=st.frozensets(TARGETS, max_size=1))
+    def begin(self, view: bool, shared: frozenset[str]) -> None:
         self.world = World()
         self.memory = Memory()
-        self.launch_rules = Rules(view=view)
+        self.launch_rules = Rules(view=view, shared=shared)
         self.last: Decision | None = None
         self.look()
 
@@ -242,6 +259,10 @@ class Machine(RuleBasedStateMachine):
     def be_fated(self, fate: str) -> None:
         self.world.fate = fate
 
+    @rule(quick=st.booleans())
+    def be_quick(self, quick: bool) -> None:
+        self.world.quick = quick
+
     @rule(there=st.booleans())
     def foreign_daemon(self, there: bool) -> None:
         self.world.foreign = there
@@ -260,14 +281,13 @@ class Machine(RuleBasedStateMachine):
         world = self.world
         world.store += 1
         for key in list(world.disks):
-            process = world.units.get(key)
-            serves = process is not None and process.disk is world.disks[key]
-            if serves and rewritten and process is not None and process.disk is not None:
+            process = world.server(world.disks[key])
+            if process is not None and rewritten and process.disk is not None:
                 # its view hides from the daemon what happened; to the daemon it is the disk that it was
                 process.disk.state = "1"
                 process.disk.starts = 0
                 world.births[key] += 1
-            elif serves and process is not None:
+            elif process is not None:
                 del world.disks[key]
                 world.forgotten[key] = process
             else:
@@ -297,9 +317,32 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def restart_launcher(self) -> None:
-        self.memory = Memory()
-        for disk in self.world.disks.values():
-            disk.starts = 0
+        """The next one knows what the store says of those that were given up."""
+        tracks = {}
+        for key, track in self.memory.tracks.items():
+            disk = self.world.disks.get(key)
+            if not track.ended or track.store != str(self.world.store):
+                continue
+            tracks[key] = Track(
+                past=track.ended == LOST,
+                ended=track.ended,
+                why=track.why,
+                births=0 if disk is None else self.world.births[key],
+                store=track.store,
+            )
+            if disk is not None and self.world.births[key] > track.births:
+                disk.mistaken = True
+        self.memory = Memory(tracks)
+        for key, disk in self.world.disks.items():
+            if key not in tracks:
+                disk.starts = 0
+
+    @rule(key=st.tuples(DOMIDS, DEVIDS))
+    def write_back(self, key: Key) -> None:
+        """Somebody takes the state for what is wrong with a disk that is lost."""
+        disk = self.world.disks.get(key)
+        if self.world.reachable and disk is not None and disk.lost and key not in self.world.units:
+            disk.state = "1"
 
     def start(self, action: Start) -> None:
         world, key = self.world, action.key
@@ -312,8 +355,7 @@ class Machine(RuleBasedStateMachine):
         assert not disk.lost, "the guest has lost this disk already"
         if not self.launch_rules.view:
             assert all(key[1] != other[1] for other in world.units), "two daemons with one device number"
-        for process in world.units.values():
-            assert not (process.unit.writable and process.unit.target == disk.target), "a second writer"
+        assert not any(self.writes(process, disk) for process in world.units.values()), "a second writer"
         disk.starts += 1
         assert disk.starts <= self.launch_rules.attempts
         unit = Unit(
@@ -326,16 +368,27 @@ class Machine(RuleBasedStateMachine):
         )
         world.units[key] = Process(world.now, unit, world.fate)
 
+    def writes(self, process: Process, disk: Directory) -> bool:
+        """Whether a daemon writes to a disk's storage, as far as its owner minds."""
+        had = process.unit if process.disk is None or process.unit.view else process.disk
+        return had.writable and had.target == disk.target and disk.target not in self.launch_rules.shared
+
     def stop(self, action: Stop) -> None:
         process = self.world.units.get(action.key)
         assert process is not None, "nothing to stop"
+        if action.unless_taken and self.world.quick and process.disk is None and not process.hangs:
+            self.world.look_for_a_disk(action.key, process)
+        if action.unless_taken and process.disk is not None:
+            return  # its view declines
         served = process.disk
-        if served is not None:
-            there = self.world.disks.get(action.key) is served
+        if served is not None and process.of is not None:
+            there = self.world.disks.get(process.of) is served
             assert not (there and served.frontend is not None), (
                 f"a disk in use loses its daemon: {action.why}"
             )
-        assert self.world.forgotten.get(action.key) is not process, "a store that says nothing ended a daemon"
+        assert not any(process is one for one in self.world.forgotten.values()), (
+            "a store that says nothing ended a daemon"
+        )
         process.stopping = process.stopping or self.world.now
 
     @invariant()
@@ -352,6 +405,8 @@ class Machine(RuleBasedStateMachine):
             if disk.lost and disk.frontend is not None and disk.state == "2" and key not in world.units:
                 assert told is not None
                 assert told.status == LOST or world.foreign, told
+            if world.server(disk) is not None and not disk.lost and told is not None:
+                assert told.status != LOST, told
 
     def teardown(self) -> None:
         """In a calm world everything comes to rest: each new disk is served, unless something is in its way."""
@@ -364,7 +419,9 @@ class Machine(RuleBasedStateMachine):
         fresh = {
             key: disk
             for key, disk in world.disks.items()
-            if disk.state == "1" and not disk.lost and not disk.starts and key not in world.units
+            if disk.state == "1"
+            and not (disk.lost or disk.mistaken or disk.starts)
+            and key not in world.units
         }
         for disk in fresh.values():
             disk.missing = False
@@ -379,12 +436,12 @@ class Machine(RuleBasedStateMachine):
             told = self.last.statuses[key]
             blocked = any(
                 key != other
-                and (
-                    (process.unit.writable and process.unit.target == disk.target)
-                    or (key[1] == other[1] and not self.launch_rules.view)
-                )
+                and (self.writes(process, disk) or (key[1] == other[1] and not self.launch_rules.view))
                 for other, process in world.units.items()
             )
+            # without a view daemons look at the highest domid alone, though its guest is gone or is lost
+            higher = any(other[1] == key[1] and other > key for other in world.disks)
+            blocked = blocked or (higher and not self.launch_rules.view)
             assert told.status == SERVED or blocked, (key, disk, told)
         for key, process in world.units.items():
             forgotten = process.unit.store != str(world.store)  # then nobody may touch it

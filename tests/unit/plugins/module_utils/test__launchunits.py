@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -214,6 +215,43 @@ def test_the_next_launcher_takes_up_what_runs(host: Host, process: subprocess.Po
         frozenset({"device_8:1"}),
         "mark",
     )
+
+
+@pytest.mark.parametrize("view", [True, False])
+def test_a_unit_without_the_launchers_file_is_known_by_its_views(
+    host: Host, process: subprocess.Popen[bytes], view: bool
+) -> None:
+    host.runs(process.pid)
+    facts = {"target": "/dev/a", "mode": "r", "identity": ["device_8:1"], "size": 512, "version": "1.0"}
+    told = {"view_pid": process.pid, "view": view, **facts}
+    (host.run / "5-51712.json").write_text(json.dumps(told))
+    host.show("active")
+    host.until(UNIT_RUNNING)
+    units = host.side.units()
+    assert units is not None
+    found = units[A]
+    assert (found.target, found.writable, found.identity) == ("/dev/a", False, frozenset({"device_8:1"}))
+    assert (found.size, found.version, found.view, found.store) == (512, "1.0", view, "")
+
+
+@pytest.mark.parametrize(("view", "signalled"), [(True, True), (False, False), (None, False)])
+def test_a_view_that_can_decline_is_asked_itself(
+    host: Host, process: subprocess.Popen[bytes], view: bool | None, signalled: bool
+) -> None:
+    """One without a view cannot know, and one of an earlier release does not."""
+    host.until(None)
+    host.start()
+    host.runs(process.pid)
+    told = {"view_pid": process.pid} | ({} if view is None else {"view": view})
+    (host.run / "5-51712.json").write_text(json.dumps(told))
+    host.until(UNIT_RUNNING)
+    host.side.stop(A, unless_taken=True)
+    if signalled:
+        assert process.wait(20) == -signal.SIGUSR1
+        host.until(UNIT_STOPPING)
+    else:
+        assert (host.side.units() or {})[A].phase == UNIT_STOPPING
+        assert process.poll() is None
 
 
 def test_what_was_asked_for_and_never_came_up_is_gone(host: Host) -> None:

@@ -182,6 +182,25 @@ def test_quotas(
     assert found(replace(host(*live), quotas=quotas), guest("domu1", wish)) == expected
 
 
+MANY = [disk(f"xvd{letter}", target=f"/dev/{letter}") for letter in "abcdefghij"]
+FIT = [
+    # by nodes, of which the launcher takes one more a disk
+    (Quota(1000, 128, 900, 0), {}, "10 new disks bring DomD to 1080 nodes of 1000; 5 of them fit"),
+    (Quota(1000, 128, 905, 0), {1: "0.1.0"}, "10 new disks bring DomD to 1095 nodes of 1000; 5 of them fit"),
+    (Quota(1000, 128, 910, 0), {1: "0.1.0"}, "10 new disks bring DomD to 1100 nodes of 1000; 4 of them fit"),
+    (Quota(100, 128), {1: "0.1.0"}, "10 new disks bring DomD to 196 nodes of 100; 4 of them fit"),
+    # by watches
+    (Quota(1000, 12), {}, "10 disks need 22 watches of 12; 5 of the 10 new ones fit"),
+]
+
+
+@pytest.mark.parametrize(("quota", "launchers", "message"), FIT)
+def test_how_many_fit_is_told(quota: Quota, launchers: dict[int, str], message: str) -> None:
+    snapshot = replace(host(), quotas={1: quota}, launchers=launchers)
+    findings = all_findings(planned(snapshot, guest("domu1", *MANY)), snapshot)
+    assert [one.message for one in findings if one.code == "quota"] == [message]
+
+
 def test_assumed_limits_are_named() -> None:
     snapshot = replace(host(), quotas={1: Quota(17, 100, assumed="oxenstored's defaults")})
     (one,) = all_findings(planned(snapshot, guest("domu1", disk())), snapshot)

@@ -183,13 +183,15 @@ def test_the_facts() -> None:
         "identity": ["dev", "8:1"],
         "daemon": "/usr/bin/virtio-disk",
         "version": "2.0",
+        "view": True,
         "size": 4096,
     }
+    assert v.Settings(["view", "5-51712"], {**GIVEN, "VIEW": "0"}).facts["view"] is False
     assert v.Settings(["view", "5-51712"], {**GIVEN, "SIZE": "4 GB"}).facts["size"] is None
 
 
 json_values = st.recursive(
-    st.none() | st.integers() | st.text(),
+    st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=9,
 )

@@ -1,0 +1,141 @@
+# Copyright (c) xen.virtio contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The launcher, turn by turn, where a host does what is hard to have one do; the rest is in tests/system."""
+
+from __future__ import annotations
+
+import errno
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.xen.virtio.plugins.module_utils import _daemons, _launcher
+from ansible_collections.xen.virtio.plugins.module_utils._daemons import Daemon
+from ansible_collections.xen.virtio.plugins.module_utils._launcher import Launcher
+from ansible_collections.xen.virtio.plugins.module_utils._launchstore import MARK_NODE
+from unit.plugins.module_utils.domain import Domain
+
+A = (5, 51712)
+WORDS = "drivers/virtio-disk"
+
+
+class Service:
+    """A launcher without its loop, on a host where nothing is foreign and systemd does what it is told."""
+
+    def __init__(self, folder: Path, domain: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.domain = domain
+        self.image = folder / "a.img"
+        self.image.write_bytes(bytes(1024))
+        self.foreign: list[Daemon] = []
+        for name, text in (("systemctl", "#!/bin/sh\n"), ("virtio-disk", "#!/bin/sh\n"), ("view", "")):
+            (folder / name).write_text(text)
+            (folder / name).chmod(0o755)
+        settings = folder / "backend.json"
+        settings.write_text(json.dumps({"daemon": str(folder / "virtio-disk")}))
+        monkeypatch.setattr(_daemons, "foreign", lambda *_names: self.foreign)
+        monkeypatch.setattr(_launcher, "SCAN", 0.0)
+        monkeypatch.setattr(_launcher, "SCAN_SHARE", 0)
+        self.launcher = Launcher(
+            settings=str(settings),
+            run_dir=str(folder),
+            view=str(folder / "view"),
+            systemctl=str(folder / "systemctl"),
+        )
+        self.launcher.units._direct = False  # this machine's own systemd is not meant
+        self.launcher.units.asked_once = True
+        self.now = time.monotonic()
+
+    def turn(self, seconds: float = 0.0) -> None:
+        """A look, later by some seconds."""
+        self.now += seconds
+        launcher = self.launcher
+        if launcher.side is None:
+            assert launcher._connect(self.now)
+        assert launcher.side is not None
+        launcher.side.look_everywhere()
+        launcher._hear_store(self.now)
+        launcher._decide(self.now)
+
+    def measure(self) -> bool:
+        return self.launcher._measure(self.now)
+
+    def says(self, name: str) -> str | None:
+        value = self.domain.read(f"{WORDS}/{name}")
+        return None if value is None else value.decode()
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    made = Service(tmp_path, Domain.put_in_place(monkeypatch), monkeypatch)
+    yield made
+    made.launcher._end()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+def test_a_start_that_the_host_refuses_does_not_count(
+    service: Service, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    service.domain.disk(*A, target=str(service.image))
+    units, start = service.launcher.units, service.launcher.units.start
+
+    def refuse(*_what: Any) -> None:
+        raise OSError(code, "refused", "/run/virtio-disk/5-51712.env")
+
+    monkeypatch.setattr(units, "start", refuse)
+    for _again in range(3):
+        service.turn(1.1)
+        assert (service.says("status"), A in units.known) == ("dead", False)
+        assert service.says("reason") == "no unit can be started: /run/virtio-disk/5-51712.env: refused"
+        assert (service.says("disks/5-51712") or "").startswith("waiting")
+    monkeypatch.setattr(units, "start", start)
+    service.turn(1.1)
+    assert (service.says("status"), A in units.known) == ("ready", True)
+    assert (service.says("disks/5-51712") or "").startswith("starting")
+    assert service.launcher._memory is not None
+    assert service.launcher._memory.tracks[A].attempts == 1
+
+
+def test_a_store_that_refuses_to_tell_ends_nobody_and_is_told(service: Service) -> None:
+    service.domain.disk(*A, target=str(service.image))
+    service.turn()
+    known = dict(service.launcher.units.known)
+    assert list(known) == [A]
+    service.domain.refused["backend/virtio_disk/5"] = "EIO"
+    for _again in range(3):
+        service.turn(0.1)
+        assert service.launcher.side is None
+        assert (service.says("status"), service.launcher.units.known) == ("dead", known)
+        assert "EIO" in (service.says("reason") or "")
+    service.domain.refused.clear()
+    service.turn(0.1)
+    assert (service.says("status"), service.launcher.units.known) == ("ready", known)
+
+
+def test_a_daemon_of_somebody_else_is_seen_though_no_disk_comes(service: Service) -> None:
+    service.turn()
+    assert service.says("status") == "ready"
+    assert not service.measure()
+    service.foreign = [Daemon(pid=7, started=1, command="virtio-disk", unit="virtio-disk.service")]
+    assert service.measure()
+    service.turn()
+    assert service.says("status") == "dead"
+    assert "process 7 of virtio-disk.service" in (service.says("reason") or "")
+    service.foreign = []
+    service.turn(0.1)
+    assert service.says("status") == "ready"
+
+
+def test_a_store_that_came_back_empty_behind_a_device_is_watched_again(service: Service) -> None:
+    service.domain.disk(*A, target=str(service.image), state="2")
+    service.turn()
+    service.domain.remove(MARK_NODE)
+    service.domain.events.clear()
+    service.measure()
+    assert service.launcher.side is None
+    service.turn(1.0)
+    assert sorted(token for _path, token in service.domain.watched) == ["status", "status", "tree", "tree"]
+    assert service.says("status") == "ready"
