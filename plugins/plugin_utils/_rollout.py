@@ -239,6 +239,14 @@ def _is(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
 
 
+def _was(names: Sequence[str]) -> str:
+    return "was" if len(names) == 1 else "were"
+
+
+def _its(names: Sequence[str]) -> str:
+    return "its" if len(names) == 1 else "their"
+
+
 def _it(names: Sequence[str]) -> str:
     return "it" if len(names) == 1 else "them"
 
@@ -317,7 +325,10 @@ def _by_hand(report: Mapping[str, Any], name: str) -> str:
 
 
 def _stopping(report: Mapping[str, Any], number: int) -> str | None:
-    """Why no other batch begins. A board that was lost after its first change failed, whatever Ansible counts."""
+    """Why no other batch begins. A board that was lost after its first change failed, whatever Ansible counts.
+
+    Nor does one begin where none of the first was proven: others would be what it was to be.
+    """
     batch, max_fail = report["batches"][number - 1], report["max_fail_percentage"]
     bad = [
         row["name"]
@@ -327,11 +338,24 @@ def _stopping(report: Mapping[str, Any], number: int) -> str | None:
     ]
     share = 100 * len(bad) / len(batch)
     if not bad or share <= max_fail:
-        return None
+        return _unproven(report) if number == 1 and len(report["batches"]) > 1 else None
     of = f"{len(bad)} of {len(batch)}" if len(batch) > 1 else "the only board"
     return (
         f"{_listed(bad)} failed in batch {number} of {len(report['batches'])}: {of} is {share:.0f} %, and "
         f"xen_rollout_max_fail_percentage is {max_fail:g}"
+    )
+
+
+def _unproven(report: Mapping[str, Any]) -> str | None:
+    """Why the first batch proves nothing; None where a board came through, or all may fail."""
+    batch = report["batches"][0]
+    rows = [row for row in report["hosts"] if row["name"] in batch]
+    lost = [row["name"] for row in rows if row["status"] == OFFLINE]
+    if not lost or any(row["status"] in _SETTLED for row in rows):
+        return None
+    return (
+        f"{_listed(lost)} {_was(lost)} lost before {_its(lost)} first change, and so none of the first batch has shown that "
+        "the change is good; run it again, and another board goes first"
     )
 
 

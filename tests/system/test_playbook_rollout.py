@@ -73,16 +73,8 @@ class Rollout:
 
     def loses(self, name: str, *, back: bool) -> None:
         """The board goes out of reach in the health tasks, for one attempt or for ever."""
-        fake = self.fleet.folder / "fake"
-        fake.mkdir()
         lost = self._lost(name)
-        again = f"rm {lost}; " if back else ""
-        (fake / "enter").write_text(
-            f"#!/bin/sh\nif test -e {lost}; then {again}echo is down >&2; exit 127; fi\n"
-            f'exec {self.boards[name].folder}/enter "$@"\n'
-        )
-        (fake / "enter").chmod(0o755)
-        self.fleet.of_host[name]["lab_enter"] = str(fake / "enter")
+        self._enters(name, f'exec {self.boards[name].folder}/enter "$@"', f"rm {lost}; " if back else "")
         self._say(
             [
                 {"ansible.builtin.file": {"path": str(lost), "state": "touch"}, "delegate_to": "localhost"},
@@ -90,6 +82,22 @@ class Rollout:
                 {"ansible.builtin.fail": {"msg": "this is never reached"}},
             ]
         )
+
+    def leaves(self, name: str) -> None:
+        """The board goes out of reach as soon as it was read."""
+        lost = self._lost(name)
+        self._enters(name, f'{self.boards[name].folder}/enter "$@"\ncode=$?; touch {lost}; exit $code', "")
+
+    def _enters(self, name: str, command: str, again: str) -> None:
+        """How the board is entered where it is not lost, and what comes before it says that it is."""
+        fake = self.fleet.folder / "fake"
+        fake.mkdir(exist_ok=True)
+        lost = self._lost(name)
+        (fake / "enter").write_text(
+            f"#!/bin/sh\nif test -e {lost}; then {again}echo is down >&2; exit 127; fi\n{command}\n"
+        )
+        (fake / "enter").chmod(0o755)
+        self.fleet.of_host[name]["lab_enter"] = str(fake / "enter")
 
     def found(self, name: str) -> None:
         """It is back."""
@@ -328,6 +336,40 @@ def test_a_board_that_is_lost_after_its_first_change(
         words = shlex.split(rollout.report()["hosts"][0]["by_hand"])
         rollout.fleet.command(*words)
         assert "quiet" not in rollout.config("b01")
+
+
+def test_a_report_that_cannot_be_written(boards: Callable[[int], Rollout]) -> None:
+    """Before the first change that is reason enough not to begin; later nothing of it is any board's fault."""
+    rollout = boards(3)
+    rollout.differs(*rollout.boards)
+    before = rollout.domids()
+    done = rollout.run(check=False, xen_rollout_dest="/proc/nowhere")
+    assert done.returncode != 0
+    assert "nothing was changed: the report cannot be written (xen_rollout_dest): " in told(done)
+    assert rollout.domids() == before
+    (rollout.fleet.folder / "ansible.cfg").write_text("[defaults]\nshow_custom_stats = true\n")
+    rollout.health(f"rm -rf {rollout.out}; touch {rollout.out}")
+    done = rollout.run(check=False)
+    assert done.returncode != 0
+    assert "3 hosts, 3 batches: 3 changed" in told(done)
+    assert [line.split()[0] for line in rollout.asked] == ["b01", "b02", "b03"]
+    assert "the report could not be written (xen_rollout_dest): " in told(done)
+    assert "CUSTOM STATS" in told(done)
+
+
+def test_a_canary_that_is_lost_before_its_first_change(boards: Callable[[int], Rollout]) -> None:
+    """It was well when it was read, so it is the canary; the others do not go without one."""
+    rollout = boards(3)
+    rollout.differs(*rollout.boards)
+    before = rollout.domids()
+    rollout.leaves("b01")
+    done = rollout.run(check=False)
+    assert done.returncode != 0
+    assert rollout.rows() == {"b01": "offline", "b02": "not reached", "b03": "not reached"}
+    assert "stopped: b01 was lost before its first change" in told(done)
+    assert rollout.domids() == before
+    words = shlex.split(rollout.report()["resume"])
+    assert words[-1] == "b01,b02,b03"
 
 
 def test_a_share_may_fail_and_what_failed_may_stay(boards: Callable[[int], Rollout]) -> None:

@@ -234,7 +234,7 @@ def test_what_becomes_of_a_board(outcome: Json, status: str, words: str) -> None
     assert rows(report) == {"b01": status, "b02": "not reached"}
     assert words in reason(report, "b01")
     bad = status in ("failed", "rolled back")
-    assert (report["stopped"] is not None) == bad
+    assert (report["stopped"] is not None) == (bad or status == "offline")
     by_hand = report["hosts"][0]["by_hand"]
     if status == "failed" and outcome.get("begun"):
         assert (
@@ -274,10 +274,33 @@ def test_the_threshold(failing: int, lost: int, share: float, stops: bool) -> No
         assert reason(ended(report, "later"), "b05").startswith("the rollout stopped before; to be done")
 
 
-def test_lost_before_its_first_change_stops_only_where_that_is_said() -> None:
-    for fatal in (False, True):
-        report = advanced(planned([work("b01", fatal=fatal), work("b02")], settings()), 1, {"b01": {}})
-        assert (report["stopped"] is not None) == fatal
+@pytest.mark.parametrize(
+    ("serial", "number", "outcomes", "fatal", "words"),
+    [
+        ((1,), 1, {}, False, "b01 was lost before its first change, and so none of the first batch"),
+        ((2,), 1, {}, False, "b01, b02 were lost before their first change"),
+        ((2,), 1, {"b01": DONE}, False, None),
+        ((2,), 1, {"b01": DONE}, True, "b02 failed in batch 1 of 2"),
+        ((2,), 1, {"b01": {**WRONG, "begun": False}}, False, "b01 failed in batch 1 of 2: 1 of 2"),
+        ((4,), 1, {}, False, None),  # nobody comes after it
+        ((1,), 2, {"b01": DONE}, False, None),
+        ((1,), 2, {"b01": DONE}, True, "b02 failed in batch 2 of 4"),
+    ],
+)
+def test_lost_before_its_first_change(
+    serial: tuple[int], number: int, outcomes: Json, fatal: bool, words: str | None
+) -> None:
+    """It is no failure, and nobody takes its word for the change either."""
+    report = planned([work(name, fatal=fatal) for name in names(4)], settings(serial=serial))
+    for batch in range(1, number + 1):
+        assert report["stopped"] is None
+        report = advanced(advanced(report, batch), batch, outcomes)
+    assert report["stopped"] is None if words is None else words in report["stopped"]
+
+
+def test_a_share_that_may_fail_is_no_proof() -> None:
+    report = planned([work(name) for name in names(4)], settings(serial=(2,), max_fail=50.0))
+    assert "b02 was lost" in advanced(advanced(report, 1), 1, {"b01": BACK})["stopped"]
 
 
 def test_many_boards_are_left_in_a_file() -> None:
