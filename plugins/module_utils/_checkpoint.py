@@ -9,6 +9,7 @@ restore that was cut off goes on by being planned again. What is done to the hos
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -18,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ._guestconfig import GuestError, compare, read_guest
-from ._guestplan import CONFIGURED, GONE, PAUSED, RUNNING, SHUTDOWN
+from ._guestplan import CONFIGURED, GONE, PAUSED, RESTARTED, RUNNING, SHUTDOWN
 
 #: What becomes of a guest: it is as kept; it was brought back; it did not exist then and went; neither.
 UNCHANGED, RESTORED, REMOVED, FAILED = "unchanged", "restored", "removed", "failed"
@@ -77,6 +78,8 @@ class Standing:
         images: option (kernel, ramdisk, device_tree) → path, sha256 and stat of it as its domain was created.
         lost: virtio disks of its domain that nobody serves.
         unfinished: its domain is paused and libxl has no record of it: a create did not end.
+        asked: a request to shut down lies there for its domain, which has taken no note of it.
+        leaving: its domain was asked to shut down, did not within its time, and may yet.
     """
 
     name: str
@@ -90,6 +93,8 @@ class Standing:
     images: dict[str, dict[str, Any]] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
     unfinished: bool = False
+    asked: bool = False
+    leaving: bool = False
 
     @property
     def exists(self) -> bool:
@@ -158,6 +163,7 @@ class Step:
         text: what its domain is to be created from; None as its configuration has it then.
         recreate: ``allowed``, or ``unhealthy`` where the domain is the one that is kept: it changes in place.
         force: its domain cannot be shut down cleanly.
+        withdraw: the request to shut down that lies there for its domain is to be taken back.
         stray: a second configuration of the guest's, which was not there.
         why: what differs, in a few words each.
         error: why nothing can be done, with the remedy.
@@ -168,6 +174,7 @@ class Step:
     text: str | None = None
     recreate: str = "unhealthy"
     force: bool = False
+    withdraw: bool = False
     stray: str | None = None
     why: list[str] = field(default_factory=list)
     error: str | None = None
@@ -196,9 +203,11 @@ def plan(kept: Standing, live: Standing, files: Mapping[str, str | None]) -> Ste
     if not kept.up:
         step.state = SHUTDOWN if live.up or live.unfinished else CONFIGURED
         return step
-    step.state = kept.run_state
-    step.recreate = "unhealthy" if same else "allowed"
-    anew = not same or bool(lost)
+    going = same and live.leaving and not (kept.leaving or live.asked)
+    step.state = RESTARTED if going and kept.run_state == RUNNING else kept.run_state
+    step.withdraw = same and live.asked and not kept.asked
+    step.recreate = "unhealthy" if same and not going else "allowed"
+    anew = not same or bool(lost) or going
     if anew or kept.source == kept.config:
         step.text = kept.source
     if anew:
@@ -223,6 +232,8 @@ def _differences(kept: Standing, live: Standing, lost: Sequence[str], *, same: b
         found.append(f"{live.run_state} -> {kept.run_state}")
     elif kept.up and not same:
         found += _made_differently(kept, live)
+    elif kept.up and (live.asked, live.leaving) > (kept.asked, kept.leaving):
+        found.append("was asked to shut down")
     found += [f"{vdev} is not served" for vdev in lost]
     return found
 
@@ -365,6 +376,15 @@ class Hands(ABC):
     def save(self, restore: Restore) -> None:
         """Keep the state, whole or not at all."""
 
+    def alone(self, kept: Standing) -> contextlib.AbstractContextManager[None]:
+        """Nobody else is changing the guest, nor begins to before this ends.
+
+        Raises:
+            StepError: somebody is, for too long.
+        """
+        del kept
+        return contextlib.nullcontext()
+
     @abstractmethod
     def look(self, kept: Sequence[Standing]) -> dict[str, Standing]:
         """How guests stand now, by name.
@@ -452,9 +472,10 @@ def carry_out(restore: Restore, checkpoint: Checkpoint, hands: Hands) -> None:
 def _restore_one(row: Row, kept: Standing, hands: Hands) -> None:
     live = None
     try:
-        live = hands.look([kept])[kept.name]
+        with hands.alone(kept):  # or one that is still being changed would be found as it was before
+            live = hands.look([kept])[kept.name]
+            step = plan(kept, live, hands.files(kept))
         row.before = row.before or live.brief()
-        step = plan(kept, live, hands.files(kept))
         row.action, row.why, row.error = step.action, step.why, step.error
         if step.action in (RESTORED, REMOVED) and not hands.carry_out(kept, live, step):
             row.action, row.why = UNCHANGED, []

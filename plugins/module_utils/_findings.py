@@ -55,6 +55,7 @@ AUDIT_CODES: dict[str, str] = {
     "foreign-daemon": "a virtio-disk daemon runs that the launcher knows nothing of",
     "guest-unmanaged": "a guest runs that the inventory does not declare",
     "host-unknown": "a host could not be reached or read",
+    "inventory": "what the inventory says of a host makes no sense",
     "kernel-option": "the kernel was built without something that a backend needs",
     "launcher-down": "the launcher is installed and does not say that it is ready",
     "no-systemd": "the launcher's units need systemd",
@@ -67,7 +68,9 @@ AUDIT_CODES: dict[str, str] = {
 }
 
 #: Codes of these that nobody can accept away.
-AUDIT_BINDING = frozenset({"daemon-doubled", "daemon-missing", "foreign-daemon", "no-systemd", "store"})
+AUDIT_BINDING = frozenset(
+    {"daemon-doubled", "daemon-missing", "foreign-daemon", "inventory", "no-systemd", "store"}
+)
 
 #: Codes that nobody can accept away: what they stop destroys data or a disk in use, or cannot work.
 BINDING = frozenset(

@@ -487,9 +487,10 @@ def _shared(host: Host) -> Iterable[Finding]:
             if disk["specification"] == "virtio" and disk["backend_domid"] not in launched:
                 by_devid[disk["backend_domid"], disk["devid"]].append((guest["name"], disk))
     for (_domid, target), sharing in by_target.items():
-        (first, one), others = sharing[0], sharing[1:]
-        for name, disk in others:
-            if "rw" in (one["access"], disk["access"]) and not {first, name} & judged:
+        for number, (name, disk) in enumerate(sharing):
+            clash = _clash(name, disk, sharing[:number], judged)
+            if clash is not None:
+                first, one = clash
                 yield Finding(
                     "target-shared",
                     ERROR,
@@ -500,9 +501,10 @@ def _shared(host: Host) -> Iterable[Finding]:
                     "Give each guest a target of its own, or make all of them read-only.",
                 )
     for (_domid, number), sharing in by_devid.items():
-        (first, one), others = sharing[0], sharing[1:]
-        for name, disk in others:
-            if name != first and not {first, name} & judged:
+        for position, (name, disk) in enumerate(sharing):
+            others = [pair for pair in sharing[:position] if pair[0] != name and pair[0] not in judged]
+            if others and name not in judged:
+                first, one = others[0]
                 yield Finding(
                     "devid-shared",
                     ERROR,
@@ -513,6 +515,18 @@ def _shared(host: Host) -> Iterable[Finding]:
                     f"Use vdevs that are unique among all guests of {disk['backend']}, or run the daemons with our "
                     "launcher (role xen.virtio.virtio_disk_backend).",
                 )
+
+
+def _clash(
+    name: str, disk: Json, earlier: Iterable[tuple[str, Json]], judged: set[str]
+) -> tuple[str, Json] | None:
+    """The first disk before this one that has its target, where one of the two writes and nobody looked at either."""
+    if name in judged:
+        return None
+    for other, one in earlier:
+        if other not in judged and "rw" in (one["access"], disk["access"]):
+            return other, one
+    return None
 
 
 # --- who serves them -------------------------------------------------------------------------------------

@@ -354,8 +354,8 @@ def _unproven(report: Mapping[str, Any]) -> str | None:
     if not lost or any(row["status"] in _SETTLED for row in rows):
         return None
     return (
-        f"{_listed(lost)} {_was(lost)} lost before {_its(lost)} first change, and so none of the first batch has shown that "
-        "the change is good; run it again, and another board goes first"
+        f"{_listed(lost)} {_was(lost)} lost before {_its(lost)} first change, and so none of the first batch has shown "
+        "that the change is good; run it again, and another board goes first"
     )
 
 

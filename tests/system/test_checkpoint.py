@@ -237,6 +237,26 @@ def test_whatever_a_guest_has_become(board: LabHost) -> None:
     assert not call(board, guests=[LINUX1, LINUX2])["changed"]
 
 
+@pytest.mark.parametrize("took_note", [False, True])
+def test_a_guest_that_was_asked_to_shut_down_is_not_as_it_was(board: LabHost, took_note: bool) -> None:
+    """The request is taken back; a guest that took note of it is made anew, since it may follow it at any time."""
+    checkpoint(board)
+    before = domids(board)
+    board.guest_answers("hang" if took_note else "ignore", "linux1")
+    told = call(board, guests=[{**LINUX1, "cmdline": "quiet"}], recreate="allowed", shutdown_timeout=1)
+    assert "was asked to shut down" in told["msg"]
+    assert domids(board) == before
+    if took_note:
+        board.guest_answers("answer", "linux1")
+    done = restored(board)
+    assert rows(done)["linux1"] == "restored"
+    assert "was asked to shut down" in next(line for line in done["lines"] if line.startswith("linux1"))
+    assert (domids(board)["linux1"] == before["linux1"]) != took_note
+    board.guest_answers("answer", "linux1")
+    assert domids(board)["linux1"] is not None
+    assert not board.read(f"/local/domain/{domids(board)['linux1']}/control/shutdown")
+
+
 def test_one_that_was_only_restarted_is_as_it_was(board: LabHost) -> None:
     checkpoint(board)
     restarted(board)

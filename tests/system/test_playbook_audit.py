@@ -227,3 +227,21 @@ def test_a_link_that_makes_no_sense_is_that_boards_alone(
     assert audit.host("b01")["status"] != "unknown"
     assert audit.host("b02")["status"] == "unknown"
     assert "nothing" in audit.host("b02")["error"]
+    # what can be made sense of is looked at all the same
+    audit.fleet.of_host["b02"] = {
+        "xen_driver_domains": {"DomD": "b02-domd", "DomX": 5},
+        "xen_accept": [{"code": "guest-unmanaged", "reazon": "a slip of the pen"}],
+    }
+    done = audit.run(check=False)
+    assert done.returncode != 0
+    assert audit.host("b01")["status"] != "unknown"
+    found = [one for one in audit.host("b02")["findings"] if one["code"] == "inventory"]
+    assert [
+        words for words in ("DomD", "DomX", "reazon") if any(words in one["message"] for one in found)
+    ] == [
+        "DomD",
+        "DomX",
+        "reazon",
+    ]
+    assert {one["severity"] for one in found} == {"error"}
+    assert "DomD" in [domain["name"] for domain in audit.host("b02")["domains"]]

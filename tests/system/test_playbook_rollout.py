@@ -88,6 +88,45 @@ class Rollout:
         lost = self._lost(name)
         self._enters(name, f'{self.boards[name].folder}/enter "$@"\ncode=$?; touch {lost}; exit $code', "")
 
+    def cut_off(self, name: str) -> None:
+        """The link breaks while the module guest waits for its guest, which goes on, and is back at once."""
+        lost, out = self._lost(name), self.fleet.folder / "out"
+        real = f"{self.boards[name].folder}/enter"
+        self._enters(
+            name,
+            f"""exec 3<&0
+            {real} "$@" <&3 >{out} &
+            while kill -0 $! 2>/dev/null; do
+                if test -e {lost}; then rm {lost}; echo is down >&2; exit 127; fi
+                sleep 0.05
+            done
+            wait $!; code=$?; cat {out}; exit $code""",
+            "",
+        )
+
+    @contextmanager
+    def breaking(self, name: str) -> Iterator[None]:
+        """The link of the board breaks once its guest has its lock, after what it runs was kept."""
+        host, over = self.boards[name], threading.Event()
+        kept, lock = (
+            host.root / "var/lib/xen-virtio/checkpoints",
+            host.root / "run/xen-virtio/guest-linux1.lock",
+        )
+
+        def look() -> None:
+            while not over.wait(0.05):
+                if any(kept.glob("*/checkpoint.json")) and held(lock):
+                    self._lost(name).touch()
+                    return
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
     def _enters(self, name: str, command: str, again: str) -> None:
         """How the board is entered where it is not lost, and what comes before it says that it is."""
         fake = self.fleet.folder / "fake"
@@ -139,6 +178,13 @@ class Rollout:
 
     def config(self, name: str) -> str:
         return (self.boards[name].root / "etc/xen/linux1.cfg").read_text()
+
+
+def held(lock: Path) -> bool:
+    """Whether somebody has a lock."""
+    if not lock.exists():
+        return False
+    return subprocess.run(["flock", "--nonblock", str(lock), "true"], check=False).returncode != 0
 
 
 @contextmanager
@@ -370,6 +416,23 @@ def test_a_canary_that_is_lost_before_its_first_change(boards: Callable[[int], R
     assert rollout.domids() == before
     words = shlex.split(rollout.report()["resume"])
     assert words[-1] == "b01,b02,b03"
+
+
+def test_a_link_that_is_cut_in_the_middle_of_a_guest(boards: Callable[[int], Rollout]) -> None:
+    """What was begun there goes on by itself; the way back waits for that, and does not take it for what was before."""
+    rollout = boards(2)
+    rollout.differs("b01", "b02")
+    rollout.cut_off("b01")
+    rollout.boards["b01"].guest_answers("answer", "linux1", after=8.0)
+    before = rollout.domids()
+    with rollout.breaking("b01"):
+        done = rollout.run(check=False)
+    assert done.returncode != 0
+    assert rollout.rows() == {"b01": "rolled back", "b02": "not reached"}
+    assert "1 restored" in rollout.reason("b01")
+    assert "quiet" not in rollout.config("b01")
+    assert rollout.domids()["b01"] not in (None, before["b01"])
+    assert not held(rollout.boards["b01"].root / "run/xen-virtio/guest-linux1.lock")
 
 
 def test_a_share_may_fail_and_what_failed_may_stay(boards: Callable[[int], Rollout]) -> None:

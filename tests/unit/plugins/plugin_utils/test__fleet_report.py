@@ -16,7 +16,6 @@ from ansible_collections.xen.virtio.plugins.module_utils._findings import (
     AUDIT_BINDING,
     AUDIT_CODES,
     CODES,
-    AcceptanceError,
 )
 from ansible_collections.xen.virtio.plugins.plugin_utils._fleet_report import (
     FleetError,
@@ -172,6 +171,29 @@ CASES: list[tuple[str, Json, list[Found]]] = [
         "a shared target of guests that nobody judged",
         entry(result=read(guest("a", 2, disk(), **LESS), guest("b", 3, disk("xvdb"), **LESS))),
         [("error", "target-shared", "b", "xvdb")],
+    ),
+    (
+        "a shared target whose writers are not the first",
+        entry(
+            result=read(
+                guest("a", 2, disk(access="ro"), **LESS),
+                guest("b", 3, disk("xvdb"), **LESS),
+                guest("c", 4, disk("xvdc"), **LESS),
+            )
+        ),
+        [("error", "target-shared", "b", "xvdb"), ("error", "target-shared", "c", "xvdc")],
+    ),
+    (
+        "a shared target of which the first was judged",
+        entry(
+            result=read(
+                guest("linux1", 2, disk()),
+                guest("b", 3, disk("xvdb"), **LESS),
+                guest("c", 4, disk("xvdc"), **LESS),
+                compared=comparison(compared("linux1")),
+            )
+        ),
+        [("error", "target-shared", "c", "xvdc")],
     ),
     (
         "all of them read",
@@ -402,10 +424,49 @@ def test_accepted_findings_stand_apart() -> None:
     assert exceeding(whole, "none") == []
 
 
-@pytest.mark.parametrize("code", ["store", "target-shared", "nonsense"])
-def test_what_nobody_accepts(code: str) -> None:
-    with pytest.raises(AcceptanceError, match="b01: accept: .*" + code):
-        report(entry(accept=[{"code": code, "reason": "so"}]))
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"accept": [{"code": "store", "reason": "so"}]}, "xen_accept: store cannot be accepted"),
+        ({"accept": [{"code": "target-shared", "reason": "so"}]}, "xen_accept: target-shared cannot"),
+        ({"accept": [{"code": "nonsense", "reason": "so"}]}, "xen_accept: unknown code 'nonsense'"),
+        ({"accept": [{"code": "quota"}]}, "xen_accept: quota needs a reason"),
+        ({"accept": [{"kode": "quota"}]}, "xen_accept: unknown key 'kode'"),
+        ({"accept": ["quota"]}, "xen_accept: a mapping with code and reason is expected"),
+        ({"accept": "quota"}, "xen_accept: a list is expected"),
+        ({"driver_domains": {"DomD": "b1-domd"}}, "xen_driver_domains: DomD: a mapping with its host"),
+        ({"driver_domains": {"DomD": 5}}, "xen_driver_domains: DomD: a mapping with its host"),
+        ({"driver_domains": 5}, "xen_driver_domains is a mapping"),
+        ({"driver_domains": "DomD"}, "xen_driver_domains is a mapping"),
+        ({"problems": ["xen_guests: two guests are called a"]}, "two guests are called a"),
+    ],
+)
+def test_variables_that_make_no_sense_are_a_finding_of_their_host(said: Json, words: str) -> None:
+    """What else is known of it stays, what else is accepted stays accepted, and other hosts are not touched."""
+    good = {"code": "guest-unmanaged", "domain": "linux1", "reason": "not ours"}
+    more = {**said, "accept": [good, *said["accept"]]} if isinstance(said.get("accept"), list) else said
+    bad = {**entry("b01", declared=[]), **more}
+    whole = report(bad, entry("b02"))
+    one, other = whole["hosts"]
+    assert (one["name"], one["status"], other["status"]) == ("b01", "error", "ok")
+    (finding,) = [each for each in one["findings"] if each["code"] == "inventory"]
+    assert finding["message"].startswith("what the inventory says of b01 makes no sense: ")
+    assert words in finding["message"]
+    assert [domain["name"] for domain in one["domains"]] == ["linux1"]
+    (unmanaged,) = [each for each in one["findings"] if each["code"] == "guest-unmanaged"]
+    assert unmanaged["accepted"] == ("not ours" if isinstance(more.get("accept"), list) else None)
+
+
+def test_what_kept_a_host_from_being_read_is_told_once() -> None:
+    failed = {"failed": True, "msg": "xen_guests: two guests are called a"}
+    said = {"name": "b01", "problems": ["xen_guests: two guests are called a"]}
+    for read_of in (failed, {}):
+        (host,) = report({**said, "read": read_of})["hosts"]
+        assert [each["code"] for each in host["findings"]] == ["host-unknown"]
+        assert "two guests are called a" in host["findings"][0]["message"]
+    off = {"unreachable": True, "msg": "no route"}
+    (host,) = report({**said, "read": off})["hosts"]
+    assert [each["code"] for each in host["findings"]] == ["inventory", "host-unknown"]
 
 
 def test_a_launcher_that_is_older_than_others() -> None:
