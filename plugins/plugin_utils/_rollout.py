@@ -13,7 +13,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ._rollout_boards import (
@@ -62,7 +62,8 @@ class Settings:
         max_fail: the share of a batch, in percent, above which no other batch begins.
         check: nothing is to be changed.
         command: the command line that is to be given again, without a limit.
-        sources: of the inventory, for a command by hand.
+        subset: the ``--limit`` of this run, empty where it had none.
+        by_hand: words of the command line that a command on one board by hand needs as well.
     """
 
     started: str
@@ -73,7 +74,8 @@ class Settings:
     max_fail: float = 0.0
     check: bool = False
     command: tuple[str, ...] = ("ansible-playbook", "xen.virtio.rollout")
-    sources: tuple[str, ...] = field(default_factory=tuple)
+    subset: str = ""
+    by_hand: tuple[str, ...] = ()
 
 
 # --- batches ---------------------------------------------------------------------------------------------
@@ -172,7 +174,7 @@ def planned(boards: Sequence[Board], settings: Settings) -> Json:
     if strangers:
         raise RolloutError(f"xen_rollout_canary: no host is called {', '.join(map(repr, strangers))}")
     work = [board.name for board in boards if board.status == CHANGED]
-    stopped = _kept_from(boards) if work else None
+    stopped = _kept_from(boards, settings) if work else None
     batches = batches_of(work, settings.serial, settings.canary)
     numbers = {name: number for number, batch in enumerate(batches, 1) for name in batch}
     return _counted(
@@ -185,7 +187,7 @@ def planned(boards: Sequence[Board], settings: Settings) -> Json:
             "checkpoint": settings.checkpoint,
             "max_fail_percentage": settings.max_fail,
             "command": list(settings.command),
-            "sources": list(settings.sources),
+            "by_hand": list(settings.by_hand),
             "stopped": stopped,
             "batches": batches,
             "left": [],
@@ -210,29 +212,33 @@ def _row(board: Board, batch: int | None, settings: Settings, stopped: str | Non
         "plan": list(board.work),
         "guests": [dict(guest) for guest in board.guests],
         "fatal": board.fatal,
+        "places": dict(board.places),
         "by_hand": None,
     }
 
 
-def _kept_from(boards: Sequence[Board]) -> str | None:
+def _kept_from(boards: Sequence[Board], settings: Settings) -> str | None:
     """Why a rollout does not begin: what is declared wrong is put right, or left out by whoever runs it."""
     refused = [board.name for board in boards if board.status == REFUSED]
     if refused:
         return (
             f"{_listed(refused)} {_is(refused)} refused, and nothing begins before everything is right; put it right, "
-            f"or leave {_it(refused)} out: --limit '{_without(refused)}'"
+            f"or leave {_it(refused)} out: --limit {_without(refused, settings.subset)}"
         )
     missing = [board.name for board in boards if board.status in (OFFLINE, FAILED) and board.fatal]
     if missing:
         return (
             f"{_listed(missing)} cannot be reached or read, and xen_offline is fail; say skip, or leave {_it(missing)} "
-            f"out: --limit '{_without(missing)}'"
+            f"out: --limit {_without(missing, settings.subset)}"
         )
     return None
 
 
-def _without(names: Sequence[str]) -> str:
-    return ":".join(["all", *(f"!{name}" for name in names)])
+def _without(names: Sequence[str], subset: str) -> str:
+    """A limit that leaves out hosts of those that were meant, as a shell takes it."""
+    # Ansible takes commas or colons for what stands between patterns, and no longer colons where there is a comma
+    between = "," if "," in subset else ":"
+    return shlex.quote(between.join([subset or "all", *(f"!{name}" for name in names)]))
 
 
 def _is(names: Sequence[str]) -> str:
@@ -319,9 +325,10 @@ def _became(report: Mapping[str, Any], row: Mapping[str, Any], outcome: Mapping[
 
 def _by_hand(report: Mapping[str, Any], name: str) -> str:
     """The command that brings one board back."""
-    sources = [word for source in report["sources"] for word in ("-i", source)]
-    arguments = f"name={report['checkpoint']} state=restored"
-    return shlex.join(["ansible", name, *sources, "-m", "xen.virtio.checkpoint", "-a", arguments])
+    row = next(one for one in report["hosts"] if one["name"] == name)
+    arguments = {"name": report["checkpoint"], "state": "restored", **row["places"]}
+    told = " ".join(f"{option}={shlex.quote(str(value))}" for option, value in arguments.items())
+    return shlex.join(["ansible", name, *report["by_hand"], "-m", "xen.virtio.checkpoint", "-a", told])
 
 
 def _stopping(report: Mapping[str, Any], number: int) -> str | None:

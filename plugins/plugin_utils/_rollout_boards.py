@@ -40,6 +40,7 @@ class Board:
         work: what is to be done, a line each.
         guests: the declared guests: ``name``, ``action``, ``domid``, ``reasons``.
         fatal: whether one that is off, or cannot be read, ends the rollout (``xen_offline: fail``).
+        places: options of modules that say where things are on it, of those that the inventory has.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Board:
     work: tuple[str, ...] = ()
     guests: tuple[Mapping[str, Any], ...] = ()
     fatal: bool = False
+    places: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -83,7 +85,8 @@ def board_of(entry: object, files: Mapping[str, str | None], *, everything: bool
             fleet_info, with the ``item`` of their loop: ``key``, the domain, and ``value.host``), ``served_here``
             (driver domains that are guests of the board), ``images`` (of filter guest_images), ``sources`` (where),
             ``errors`` (of filter preflight), ``storage`` (there are storage tasks), ``backend`` (what is declared of
-            daemons), ``offline`` (``skip`` or ``fail``), ``problem`` (why nothing could be put together).
+            daemons), ``offline`` (``skip`` or ``fail``), ``places`` (options of modules that say where things are),
+            ``problem`` (why nothing could be put together).
         files: SHA-256 of files on the controller by their paths, None where there is none.
         everything: boards without work go through as well.
 
@@ -113,7 +116,9 @@ def board_of(entry: object, files: Mapping[str, str | None], *, everything: bool
     _judge_backends(judged, _mapping(entry.get("backend")), drivers)
     if everything and not judged.work:
         judged.work.append("nothing is known to differ; all boards were asked for")
-    return Board(name, CHANGED if judged.work else OK, work=tuple(judged.work), guests=guests)
+    status = CHANGED if judged.work else OK
+    places = _mapping(entry.get("places"))
+    return Board(name, status, work=tuple(judged.work), guests=guests, fatal=fatal, places=places)
 
 
 def said(text: object) -> str:

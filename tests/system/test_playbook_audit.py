@@ -225,8 +225,9 @@ def test_a_link_that_makes_no_sense_is_that_boards_alone(
     done = audit.run(check=False)
     assert done.returncode != 0
     assert audit.host("b01")["status"] != "unknown"
-    assert audit.host("b02")["status"] == "unknown"
-    assert "nothing" in audit.host("b02")["error"]
+    assert audit.host("b02")["status"] == "error"
+    (senseless,) = [one for one in audit.host("b02")["findings"] if one["code"] == "inventory"]
+    assert "nothing" in senseless["message"]
     # what can be made sense of is looked at all the same
     audit.fleet.of_host["b02"] = {
         "xen_driver_domains": {"DomD": "b02-domd", "DomX": 5},

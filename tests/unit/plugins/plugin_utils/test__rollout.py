@@ -39,7 +39,7 @@ def names(number: int) -> list[str]:
 
 
 def settings(**more: Any) -> Settings:
-    return Settings(**{"started": "now", "checkpoint": "rollout-1", "sources": ("inventory",), **more})
+    return Settings(**{"started": "now", "checkpoint": "rollout-1", "by_hand": ("-i", "inventory"), **more})
 
 
 def work(name: str, **more: Any) -> Board:
@@ -169,6 +169,33 @@ def test_whether_it_may_begin(others: list[Board], words: str | None) -> None:
         assert words in report["stopped"]
         assert reason(report, "b01").startswith("the rollout did not begin; ")
         assert advanced(report, 1, {"b01": DONE}) == report
+
+
+@pytest.mark.parametrize(
+    ("subset", "limit"),
+    [
+        ("", "'all:!b01'"),
+        ("rack1", "'rack1:!b01'"),
+        ("rack1:&prod", "'rack1:&prod:!b01'"),
+        ("b01,b02", "'b01,b02,!b01'"),
+        ("@left file", "'@left file:!b01'"),
+    ],
+)
+def test_what_is_left_out_is_left_out_of_what_was_meant(subset: str, limit: str) -> None:
+    for one in (Board("b01", REFUSED, "no kernel"), Board("b01", OFFLINE, "off", fatal=True)):
+        report = planned([one, work("b02")], settings(subset=subset))
+        assert report["stopped"].endswith(f"--limit {limit}")
+
+
+def test_the_way_back_by_hand_says_where_things_are() -> None:
+    places = {"state_dir": "/data/xen state", "socket": "/run/s"}
+    way = ("-i", "inv", "--become", "--vault-id", "dev@prompt")
+    begun = advanced(planned([work("b01", places=places)], settings(by_hand=way)), 1)
+    (row,) = advanced(begun, 1, {"b01": {"begun": True}})["hosts"]
+    assert row["by_hand"] == (
+        "ansible b01 -i inv --become --vault-id dev@prompt -m xen.virtio.checkpoint -a "
+        "'name=rollout-1 state=restored state_dir='\"'\"'/data/xen state'\"'\"' socket=/run/s'"
+    )
 
 
 def test_where_there_is_nothing_to_do_nothing_is_kept_from_beginning() -> None:
