@@ -13,7 +13,15 @@ from ansible.errors import AnsibleFilterError
 
 from ..module_utils._launcher import VERSION as LAUNCHER
 from ..plugin_utils._asdata import as_data
-from ..plugin_utils._rollout import Settings, checkpoint_of, names_of, percentage_of, planned, serial_of
+from ..plugin_utils._rollout import (
+    Settings,
+    checkpoint_of,
+    names_of,
+    percentage_of,
+    planned,
+    serial_of,
+    since_of,
+)
 from ..plugin_utils._rollout_boards import RolloutError, board_of
 from ..plugin_utils._rollout_command import by_hand, command_of
 
@@ -23,6 +31,8 @@ def rollout_plan(
     started: Any,
     checkpoint: Any,
     *,
+    named: Any = False,
+    since: Any = "",
     serial: Any = None,
     canary: Any = None,
     known: Any = None,
@@ -41,6 +51,8 @@ def rollout_plan(
         settings = Settings(
             started=str(started),
             checkpoint=checkpoint_of(checkpoint),
+            named=bool(named),
+            since=since_of(since),
             serial=serial_of(serial),
             canary=names_of(canary),
             known=tuple(map(str, known or ())),

@@ -34,6 +34,9 @@ OUTCOMES = (DONE, INCOMPLETE, STOPPED)
 #: No domain, as a run state beside those of `_xloutput.RunState`.
 ABSENT = "absent"
 
+#: How the names of checkpoints begin that the playbook rollout takes.
+ROLLOUT = "rollout-"
+
 #: A checkpoint's name is the name of a folder.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", re.ASCII)
 
@@ -555,14 +558,18 @@ def _document(content: bytes) -> dict[str, Any]:
 
 
 def outdated(taken: Iterable[tuple[str, str]], keep: int, fresh: str) -> list[str]:
-    """The names of checkpoints that are too many.
+    """The names of checkpoints that are too many, of those that rollouts take: of others nobody said how long to hold.
 
     Args:
         taken: of all checkpoints, when each was taken and its name.
         keep: so many stay, the newest.
         fresh: the one that was just taken, which stays in any case.
     """
-    others = sorted((pair for pair in taken if pair[1] != fresh), reverse=True)
+    if not fresh.startswith(ROLLOUT):
+        return []
+    others = sorted(
+        (pair for pair in taken if pair[1] != fresh and pair[1].startswith(ROLLOUT)), reverse=True
+    )
     return [name for _moment, name in others[max(keep - 1, 0) :]]
 
 

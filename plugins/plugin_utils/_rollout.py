@@ -56,6 +56,8 @@ class Settings:
     Attributes:
         started: when, as text.
         checkpoint: the name under which boards keep what they ran before.
+        named: somebody gave that name, and boards may have it of an earlier rollout.
+        since: when the first of the rollouts began that this one goes on with, ISO 8601 in UTC.
         serial: sizes of batches, as numbers or percentages of the boards with work; the last holds for all that follow.
         canary: names of boards that go first, in a batch of their own.
         known: all hosts of the inventory, of which this run may have a part.
@@ -68,6 +70,8 @@ class Settings:
 
     started: str
     checkpoint: str
+    named: bool = False
+    since: str = ""
     serial: tuple[int | str, ...] = SERIAL
     canary: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
@@ -149,6 +153,13 @@ def checkpoint_of(given: object) -> str:
     return str(given)
 
 
+def since_of(given: object) -> str:
+    """A moment as checkpoints have it, empty where none is given. Raises RolloutError."""
+    if given and not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", str(given)):
+        raise RolloutError(f"xen_rollout_resume: a moment as 2026-05-04T10:11:12Z, not {given!r}")
+    return str(given or "")
+
+
 def percentage_of(given: object) -> float:
     """The share of a batch that may fail, in percent. Raises RolloutError."""
     try:
@@ -185,6 +196,8 @@ def planned(boards: Sequence[Board], settings: Settings) -> Json:
             "ended": None,
             "check": settings.check,
             "checkpoint": settings.checkpoint,
+            "named": settings.named,
+            "since": settings.since,
             "max_fail_percentage": settings.max_fail,
             "command": list(settings.command),
             "by_hand": list(settings.by_hand),
@@ -390,8 +403,15 @@ def ended(report: Mapping[str, Any], when: str, limit_file: str = "") -> Json:
     resume = None
     if left and not report["check"]:
         limit = f"@{limit_file}" if limit_file and len(left) > _LIMITED else ",".join(left)
-        resume = shlex.join([*report["command"], "--limit", limit])
+        resume = shlex.join([*_command(report), "--limit", limit])
     return _counted({**report, "hosts": hosts, "ended": when, "left": left, "resume": resume})
+
+
+def _command(report: Mapping[str, Any]) -> list[str]:
+    """The command line that goes on: what boards kept under a given name since then is what they ran before."""
+    since = f"xen_rollout_resume={report['since']}"
+    words = list(report["command"])
+    return words if not report["named"] or since in words else [*words, "-e", since]
 
 
 def _counted(report: Json) -> Json:

@@ -475,19 +475,21 @@ def test_as_tasks_of_ansible(lab: LabHost, tmp_path: Path) -> None:
 
 def test_the_oldest_are_forgotten(board: LabHost) -> None:
     folder = board.root / "var/lib/xen-virtio/checkpoints"
-    for number in range(3):
-        checkpoint(board, name=f"c{number}")
-        file = folder / f"c{number}/checkpoint.json"
+    for number, name in enumerate(["by-hand", "rollout-0", "rollout-1", "c2"]):
+        checkpoint(board, name=name)
+        file = folder / f"{name}/checkpoint.json"
         file.write_text(file.read_text().replace('"taken": "', f'"taken": "{number}'))
-    planned = checkpoint(board, name="c3", keep=2, check=True)
-    assert "forgotten: c1, c0" in planned["msg"]
-    assert len(list(folder.iterdir())) == 3
-    checkpoint(board, name="c3", keep=2)
-    assert sorted(one.name for one in folder.iterdir()) == ["c2", "c3"]
+    planned = checkpoint(board, name="rollout-3", keep=1, check=True)
+    assert "forgotten: rollout-1, rollout-0" in planned["msg"]
+    assert len(list(folder.iterdir())) == 4
+    checkpoint(board, name="c3", keep=1)
+    checkpoint(board, name="rollout-3", keep=1)
+    # what somebody took by hand is somebody's
+    assert sorted(one.name for one in folder.iterdir()) == ["by-hand", "c2", "c3", "rollout-3"]
     assert checkpoint(board, "absent", name="c2", check=True)["changed"]
     assert checkpoint(board, "absent", name="c2")["changed"]
     assert not checkpoint(board, "absent", name="c2")["changed"]
-    assert "known: c3" in checkpoint(board, "restored", name="c2")["msg"]
+    assert "known: by-hand, c3, rollout-3" in checkpoint(board, "restored", name="c2")["msg"]
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

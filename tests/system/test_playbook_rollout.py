@@ -253,7 +253,10 @@ def test_a_kernel_goes_out_in_batches_and_then_there_is_nothing_to_do(
         assert len(list((host.root / "var/lib/xen-virtio/images").iterdir())) == 1
     stats = re.search(r"CUSTOM STATS.*?RUN: (\{.*\})", told(done))
     assert stats is not None
-    assert json.loads(stats[1])["xen_rollout"] == report["summary"]
+    keys = ("name", "status", "batch", "reason")
+    rows = [{key: row[key] for key in keys} for row in report["hosts"]]
+    assert json.loads(stats[1])["xen_rollout"] == {**report["summary"], "rows": rows}
+    assert [row["status"] for row in rows] == ["changed"] * 3
     assert report["resume"] is None
 
     again = rollout.run("--diff")
@@ -433,6 +436,29 @@ def test_a_link_that_is_cut_in_the_middle_of_a_guest(boards: Callable[[int], Rol
     assert "quiet" not in rollout.config("b01")
     assert rollout.domids()["b01"] not in (None, before["b01"])
     assert not held(rollout.boards["b01"].root / "run/xen-virtio/guest-linux1.lock")
+
+
+def test_a_name_of_a_checkpoint_is_used_once(boards: Callable[[int], Rollout]) -> None:
+    """One of before would lead back too far; one that this rollout took is what the command to resume goes on with."""
+    rollout = boards(1)
+    rollout.differs("b01")
+    rollout.run(xen_rollout_checkpoint="mine")
+    before = rollout.domids()
+    rollout.differs("b01", cmdline="debug")
+    done = rollout.run(check=False, xen_rollout_checkpoint="mine")
+    assert done.returncode != 0
+    assert (rollout.rows(), rollout.domids()) == ({"b01": "failed"}, before)
+    assert "nothing was changed: " in rollout.reason("b01")
+    assert "checkpoint mine is there already" in rollout.reason("b01")
+    sick = rollout.fleet.folder / "sick"
+    sick.touch()
+    rollout.health(f"test ! -e {sick}")
+    rollout.run(check=False, xen_rollout_checkpoint="rollout-two")
+    assert rollout.rows() == {"b01": "rolled back"}
+    sick.unlink()
+    rollout.fleet.command(*shlex.split(rollout.report()["resume"]))
+    assert rollout.rows() == {"b01": "changed"}
+    assert "debug" in rollout.config("b01")
 
 
 def test_a_share_may_fail_and_what_failed_may_stay(boards: Callable[[int], Rollout]) -> None:

@@ -361,5 +361,8 @@ def test_no_name_of_a_checkpoint(name: str) -> None:
     ("keep", "gone"), [(1, ["c", "b", "a"]), (2, ["b", "a"]), (3, ["a"]), (4, []), (9, [])]
 )
 def test_the_oldest_go(keep: int, gone: list[str]) -> None:
-    taken = [("1", "a"), ("2", "b"), ("3", "c"), ("2", "fresh")]
-    assert outdated(taken, keep, "fresh") == gone
+    names = {"1": "a", "2": "b", "3": "c"}
+    taken = [(when, f"rollout-{name}") for when, name in names.items()]
+    taken += [("2", "rollout-fresh"), ("0", "by-hand")]
+    assert outdated(taken, keep, "rollout-fresh") == [f"rollout-{name}" for name in gone]
+    assert outdated(taken, keep, "by-hand") == []

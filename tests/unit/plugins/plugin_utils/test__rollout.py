@@ -19,6 +19,7 @@ from ansible_collections.xen.virtio.plugins.plugin_utils._rollout import (
     percentage_of,
     planned,
     serial_of,
+    since_of,
 )
 from ansible_collections.xen.virtio.plugins.plugin_utils._rollout_boards import (
     CHANGED,
@@ -133,6 +134,9 @@ def test_what_is_no_name() -> None:
     with pytest.raises(RolloutError, match="no host is called 'b09'"):
         planned([work("b01")], settings(canary=("b09",), known=("b01", "b02")))
     assert planned([work("b01")], settings(canary=("b02",), known=("b01", "b02")))["batches"] == [["b01"]]
+    for wrong in ("yesterday", "2026-05-04", "2026-05-04T10:11:12"):
+        with pytest.raises(RolloutError, match="xen_rollout_resume"):
+            since_of(wrong)
     for wrong in ("", "../x", "-a", "x" * 65, "a b"):
         with pytest.raises(RolloutError, match="xen_rollout_checkpoint"):
             checkpoint_of(wrong)
@@ -336,6 +340,24 @@ def test_many_boards_are_left_in_a_file() -> None:
     assert ended(report, "later")["resume"].endswith("b29,b30")
     few = planned([work("b01")], settings())
     assert ended(few, "later", "/out/rollout.limit")["resume"].endswith("--limit b01")
+
+
+@pytest.mark.parametrize(
+    ("named", "command", "again"),
+    [
+        (False, (), ""),
+        (True, (), " -e xen_rollout_resume=2026-05-04T10:11:12Z"),
+        (
+            True,
+            ("-e", "xen_rollout_resume=2026-05-04T10:11:12Z"),
+            " -e xen_rollout_resume=2026-05-04T10:11:12Z",
+        ),
+    ],
+)
+def test_a_name_that_was_given_is_gone_on_with(named: bool, command: tuple[str, ...], again: str) -> None:
+    more = {"named": named, "since": "2026-05-04T10:11:12Z", "command": ("ansible-playbook", *command)}
+    report = ended(planned([work("b01")], settings(**more)), "later")
+    assert report["resume"] == f"ansible-playbook{again} --limit b01"
 
 
 def test_an_end_in_mid_batch_is_no_success() -> None:
