@@ -132,12 +132,21 @@ def entry(name: str, look: Callable[[str], Variables], read: str, drivers: str) 
         guests = (find("xen_guests", []), find("xen_guest_defaults", {}), find("xen_guest_overrides", {}))
         return [guest["name"] for guest in merge_guests(*guests)]
 
+    def daemons() -> dict[str, Any]:
+        if (
+            not find("virtio_disk_backend_install", None)
+            or find("virtio_disk_backend_state", "present") != "present"
+        ):
+            return {}
+        return {word: find(f"virtio_disk_backend_{word}", "") for word in ("install", "version", "checksum")}
+
     return {
         "name": name,
         "read": variable(read, {}),
         "declared": part(declared, []),
         "driver_domains": variable("xen_driver_domains", {}),
         "drivers": part(inside, {}),
+        "backend": part(daemons, {}),
         "accept": variable("xen_accept", []),
         "offline": variable("xen_offline", "skip"),
         "problems": problems,

@@ -44,7 +44,7 @@ AUDIT_CODES: dict[str, str] = {
     "config-unreadable": "a file that means to be a configuration cannot be read",
     "daemon-doubled": "two daemons serve one disk",
     "daemon-missing": "a daemon that serves, or is to serve, is not there",
-    "daemon-outdated": "a launcher is older than others of the fleet",
+    "daemon-outdated": "a launcher is older than others of the fleet, or a daemon is not the one that is declared",
     "device-missing": "a device of Xen's that the daemon opens is not there",
     "disk-pending": "a disk of a running guest waits for a daemon",
     "drift-config": "a configuration on a host is not what the inventory declares",

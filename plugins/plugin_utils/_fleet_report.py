@@ -61,7 +61,8 @@ def fleet_report(hosts: object, generated: str, title: str = "Xen fleet") -> dic
     Args:
         hosts: one mapping a host: ``name``, ``read`` (a result of module fleet_info, with ``msg`` where it is none),
             ``declared`` (guests or their names), ``driver_domains`` (as ``xen_driver_domains``), ``drivers`` (by
-            driver domain, a result of fleet_info in it), ``accept`` and ``offline`` (``skip`` or ``fail``: whether one
+            driver domain, a result of fleet_info in it), ``backend`` (what is declared of daemons: ``install``,
+            ``version``, ``checksum``), ``accept`` and ``offline`` (``skip`` or ``fail``: whether one
             that cannot be reached is a warning or an error), and ``problems`` (what of its variables made no sense,
             as sentences). What makes no sense here is such a problem as well, and leaves everything else as it is.
         generated: when, as text.
@@ -192,6 +193,7 @@ def _host(entry: Mapping[str, Any], links: Mapping[str, Mapping[str, Any]]) -> H
             name: _driver(name, said.get("host"), results.get(name), offline) for name, said in links.items()
         },
         severity=_severity(read, offline),
+        wanted=_result(entry.get("backend")),
     )
 
 

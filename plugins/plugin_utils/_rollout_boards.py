@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..module_utils._findings import ERROR, Finding, summary
+from ._backend_versions import outdated
 
 #: What a row of the report says of a host.
 OK, CHANGED, REFUSED, FAILED = "ok", "changed", "refused", "failed"
@@ -258,9 +259,7 @@ def _backend_differs(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str
     """In what the daemons of a driver domain differ from what is declared; None where no difference is seen."""
     launcher, daemon = _mapping(found.get("launcher")), _mapping(found.get("daemon"))
     status, ours = launcher.get("status"), str(wanted.get("launcher") or "")
-    version, label = str(daemon.get("version") or ""), str(wanted.get("version") or "")
-    checksum = str(wanted.get("checksum") or "").removeprefix("sha256:").lower()
-    binary = wanted.get("install") == "binary"
+    old = outdated(wanted, daemon.get("version"))
     foreign = any(one.get("code") == "foreign-daemon" for one in found.get("findings") or ())
     seen = [
         (not launcher.get("installed"), "the launcher is not installed"),
@@ -270,12 +269,7 @@ def _backend_differs(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str
         ),
         (ours and launcher.get("version") != ours, f"launcher {launcher.get('version')} -> {ours}"),
         (not daemon.get("real_path"), "the daemon is not installed"),
-        # an empty word is in every text
-        (label not in version, f"daemon {version or '(unknown)'} -> {label}"),
-        (
-            binary and checksum[:12] not in version,
-            f"daemon {version or '(unknown)'} -> sha256:{checksum[:12]}",
-        ),
+        (old, f"daemon {' -> '.join(old or ())}"),
         (foreign, "a daemon runs there that is not the launcher's"),
     ]
     return next((told for differs, told in seen if differs), None)

@@ -424,6 +424,59 @@ def test_accepted_findings_stand_apart() -> None:
     assert exceeding(whole, "none") == []
 
 
+DAEMON = {"path": "/usr/bin/virtio-disk", "real_path": "/opt/virtio-disk", "version": "1.4 (0a1b2c3d4e5f)"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "daemon", "words"),
+    [
+        ({}, DAEMON, None),
+        ({"install": "package"}, DAEMON, None),
+        ({"install": "source", "version": "1.4"}, DAEMON, None),
+        ({"install": "source", "version": "1.5"}, DAEMON, "is 1.4 (0a1b2c3d4e5f), and 1.5 is declared"),
+        ({"install": "binary", "checksum": "sha256:0A1B2C3D4E5F6071"}, DAEMON, None),
+        (
+            {"install": "binary", "checksum": f"sha256:{'f' * 64}"},
+            DAEMON,
+            "and sha256:ffffffffffff is declared",
+        ),
+        ({"install": "source", "version": "1.5"}, {**DAEMON, "version": None}, "is (unknown), and 1.5"),
+        ({"install": "source", "version": "1.5"}, {**DAEMON, "real_path": None}, None),  # missing, not old
+    ],
+)
+def test_a_daemon_that_is_not_the_declared_one(wanted: Json, daemon: Json, words: str | None) -> None:
+    one = {**driver(inside_of(daemon=daemon)), "backend": wanted}
+    (host,) = report(one)["hosts"]
+    told = [each["message"] for each in host["findings"] if each["code"] == "daemon-outdated"]
+    assert len(told) == (words is not None)
+    assert (words or "") in "".join(told)
+
+
+@pytest.mark.parametrize(
+    ("disks", "headroom", "words"),
+    [
+        (6, None, None),
+        (6, 3, None),
+        (6, 2, "serves 6 disks and has room for 2 more in xenstore's quota"),
+        (1, 0, "serves 1 disks and has room for no more"),
+        (49, 6, None),
+        (50, 5, "room for 5 more"),
+        (0, 0, None),
+    ],
+)
+def test_room_is_told_before_there_is_none(disks: int, headroom: int | None, words: str | None) -> None:
+    result = read(backends=[backend(disks=disks, headroom=headroom)])
+    (host,) = report(entry(result=result))["hosts"]
+    told = [each["message"] for each in host["findings"] if each["code"] == "quota"]
+    assert len(told) == (words is not None)
+    assert (words or "") in "".join(told)
+
+
+def inside_of(**more: Any) -> Json:
+    """What module fleet_info returns of a driver domain."""
+    return {"side": "backend", "backend": inside(1, **more)}
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [
