@@ -88,6 +88,10 @@ class Rollout:
         lost = self._lost(name)
         self._enters(name, f'{self.boards[name].folder}/enter "$@"\ncode=$?; touch {lost}; exit $code', "")
 
+    def hangs(self, name: str) -> None:
+        """The board says nothing, whoever asks."""
+        self._enters(name, "exec sleep 600", "")
+
     def cut_off(self, name: str) -> None:
         """The link breaks while the module guest waits for its guest, which goes on, and is back at once."""
         lost, out = self._lost(name), self.fleet.folder / "out"
@@ -459,6 +463,29 @@ def test_a_name_of_a_checkpoint_is_used_once(boards: Callable[[int], Rollout]) -
     rollout.fleet.command(*shlex.split(rollout.report()["resume"]))
     assert rollout.rows() == {"b01": "changed"}
     assert "debug" in rollout.config("b01")
+
+
+def test_no_wait_is_endless(boards: Callable[[int], Rollout]) -> None:
+    """A board that says nothing when it is read and one whose task does not end are named, and others are done."""
+    rollout = boards(3)
+    rollout.differs(*rollout.boards)
+    before = rollout.domids()
+    rollout.hangs("b02")
+    rollout.boards["b01"].guest_answers("hang", "linux1")
+    more = {
+        "guest_plan_timeout": 30,
+        "xen_rollout_task_timeout": 30,
+        "guest_shutdown_timeout": 600,
+        "xen_rollout_serial": "100%",
+    }
+    done = rollout.run(check=False, **more)
+    assert done.returncode != 0
+    assert rollout.rows()["b02"] == "failed"
+    assert "30" in rollout.reason("b02")
+    assert rollout.rows()["b01"] in ("rolled back", "failed")
+    assert "30" in rollout.reason("b01")
+    assert rollout.rows()["b03"] == "changed"
+    assert rollout.domids()["b02"] == before["b02"]
 
 
 def test_a_share_may_fail_and_what_failed_may_stay(boards: Callable[[int], Rollout]) -> None:
