@@ -43,7 +43,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible has no types
         del tmp
         _checked, args = self.validate_argument_spec(FLEET_AUDIT_ARGUMENT_SPEC)
         look = self._variables(task_vars or {})
-        entries = [entry(name, look(name), args["read"], args["drivers"]) for name in args["hosts"]]
+        entries = [entry(name, look, args["read"], args["drivers"]) for name in args["hosts"]]
         generated = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
         try:
             report = fleet_report(entries, generated, args["title"])
@@ -108,27 +108,46 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible has no types
         return of_host
 
 
-def entry(name: str, find: Variables, read: str, drivers: str) -> dict[str, Any]:
-    """A host as `fleet_report` takes it; where its variables make no sense, with the reason and no more."""
-    offline = "skip"
-    result: Any = {}
-    try:
-        result = find(read, {})
-        offline = find("xen_offline", offline)
-        links = find("xen_driver_domains", {})
+def entry(name: str, look: Callable[[str], Variables], read: str, drivers: str) -> dict[str, Any]:
+    """A host as `fleet_report` takes it; what of its variables makes no sense is told, and is no other host's end."""
+    problems: list[str] = []
+
+    def part(make: Callable[[], Any], otherwise: Any) -> Any:
+        try:
+            return make()
+        except (AnsibleError, ValueError, TypeError, AttributeError, KeyError) as error:
+            problems.append(str(error))
+            return otherwise
+
+    find = part(lambda: look(name), lambda _key, default: default)
+
+    def variable(key: str, default: Any) -> Any:
+        return part(lambda: find(key, default), default)
+
+    def inside() -> dict[str, Any]:
         results = find(drivers, {}).get("results") or []
-        guests = merge_guests(
-            find("xen_guests", []), find("xen_guest_defaults", {}), find("xen_guest_overrides", {})
-        )
-        return {
-            "name": name,
-            "read": result,
-            "declared": [guest["name"] for guest in guests],
-            "driver_domains": links,
-            "drivers": {one["item"]["key"]: one for one in results if "key" in (one.get("item") or {})},
-            "accept": find("xen_accept", []),
-            "offline": offline,
-        }
-    except (AnsibleError, ValueError, TypeError, AttributeError) as error:
-        told = {"msg": result.get("msg") or str(error), "unreachable": result.get("unreachable", False)}
-        return {"name": name, "read": told, "offline": offline}
+        return {one["item"]["key"]: one for one in results if "key" in (one.get("item") or {})}
+
+    def declared() -> list[str]:
+        guests = (find("xen_guests", []), find("xen_guest_defaults", {}), find("xen_guest_overrides", {}))
+        return [guest["name"] for guest in merge_guests(*guests)]
+
+    def daemons() -> dict[str, Any]:
+        if (
+            not find("virtio_disk_backend_install", None)
+            or find("virtio_disk_backend_state", "present") != "present"
+        ):
+            return {}
+        return {word: find(f"virtio_disk_backend_{word}", "") for word in ("install", "version", "checksum")}
+
+    return {
+        "name": name,
+        "read": variable(read, {}),
+        "declared": part(declared, []),
+        "driver_domains": variable("xen_driver_domains", {}),
+        "drivers": part(inside, {}),
+        "backend": part(daemons, {}),
+        "accept": variable("xen_accept", []),
+        "offline": variable("xen_offline", "skip"),
+        "problems": problems,
+    }

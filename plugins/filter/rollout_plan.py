@@ -8,14 +8,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from ansible import context
+from ansible import constants, context
 from ansible.errors import AnsibleFilterError
 
 from ..module_utils._launcher import VERSION as LAUNCHER
 from ..plugin_utils._asdata import as_data
-from ..plugin_utils._rollout import Settings, checkpoint_of, names_of, percentage_of, planned, serial_of
+from ..plugin_utils._rollout import (
+    Settings,
+    checkpoint_of,
+    names_of,
+    percentage_of,
+    planned,
+    serial_of,
+    since_of,
+)
 from ..plugin_utils._rollout_boards import RolloutError, board_of
-from ..plugin_utils._rollout_command import command_of
+from ..plugin_utils._rollout_command import by_hand, command_of
 
 
 def rollout_plan(
@@ -23,6 +31,8 @@ def rollout_plan(
     started: Any,
     checkpoint: Any,
     *,
+    named: Any = False,
+    since: Any = "",
     serial: Any = None,
     canary: Any = None,
     known: Any = None,
@@ -41,17 +51,38 @@ def rollout_plan(
         settings = Settings(
             started=str(started),
             checkpoint=checkpoint_of(checkpoint),
+            named=bool(named),
+            since=since_of(since),
             serial=serial_of(serial),
             canary=names_of(canary),
             known=tuple(map(str, known or ())),
             max_fail=percentage_of(max_fail_percentage),
             check=bool(check),
-            command=tuple(command_of(arguments)),
-            sources=tuple(str(one) for one in arguments.get("inventory") or ()),
+            command=tuple(command_of(arguments, _defaults())),
+            subset=str(arguments.get("subset") or ""),
+            by_hand=tuple(by_hand(arguments, _defaults())),
         )
         return as_data(planned(boards, settings))
     except ValueError as error:
         raise AnsibleFilterError(str(error)) from error
+
+
+def _defaults() -> dict[str, Any]:
+    """What the parser has of options that nobody gave: out of ansible.cfg, where a next command finds it as well."""
+    return {
+        name: getattr(constants, setting, None)
+        for name, setting in (
+            ("forks", "DEFAULT_FORKS"),
+            ("timeout", "DEFAULT_TIMEOUT"),
+            ("connection", "DEFAULT_TRANSPORT"),
+            ("remote_user", "DEFAULT_REMOTE_USER"),
+            ("private_key_file", "DEFAULT_PRIVATE_KEY_FILE"),
+            ("become_method", "DEFAULT_BECOME_METHOD"),
+            ("become_user", "DEFAULT_BECOME_USER"),
+            ("become_password_file", "BECOME_PASSWORD_FILE"),
+            ("connection_password_file", "CONNECTION_PASSWORD_FILE"),
+        )
+    }
 
 
 def _with_launcher(entry: Any) -> Any:

@@ -9,6 +9,7 @@ restore that was cut off goes on by being planned again. What is done to the hos
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -18,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ._guestconfig import GuestError, compare, read_guest
-from ._guestplan import CONFIGURED, GONE, PAUSED, RUNNING, SHUTDOWN
+from ._guestplan import CONFIGURED, GONE, PAUSED, RESTARTED, RUNNING, SHUTDOWN
 
 #: What becomes of a guest: it is as kept; it was brought back; it did not exist then and went; neither.
 UNCHANGED, RESTORED, REMOVED, FAILED = "unchanged", "restored", "removed", "failed"
@@ -32,6 +33,9 @@ OUTCOMES = (DONE, INCOMPLETE, STOPPED)
 
 #: No domain, as a run state beside those of `_xloutput.RunState`.
 ABSENT = "absent"
+
+#: How the names of checkpoints begin that the playbook rollout takes.
+ROLLOUT = "rollout-"
 
 #: A checkpoint's name is the name of a folder.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", re.ASCII)
@@ -77,6 +81,8 @@ class Standing:
         images: option (kernel, ramdisk, device_tree) → path, sha256 and stat of it as its domain was created.
         lost: virtio disks of its domain that nobody serves.
         unfinished: its domain is paused and libxl has no record of it: a create did not end.
+        asked: a request to shut down lies there for its domain, which has taken no note of it.
+        leaving: its domain was asked to shut down, did not within its time, and may yet.
     """
 
     name: str
@@ -90,6 +96,8 @@ class Standing:
     images: dict[str, dict[str, Any]] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
     unfinished: bool = False
+    asked: bool = False
+    leaving: bool = False
 
     @property
     def exists(self) -> bool:
@@ -158,6 +166,7 @@ class Step:
         text: what its domain is to be created from; None as its configuration has it then.
         recreate: ``allowed``, or ``unhealthy`` where the domain is the one that is kept: it changes in place.
         force: its domain cannot be shut down cleanly.
+        withdraw: the request to shut down that lies there for its domain is to be taken back.
         stray: a second configuration of the guest's, which was not there.
         why: what differs, in a few words each.
         error: why nothing can be done, with the remedy.
@@ -168,6 +177,7 @@ class Step:
     text: str | None = None
     recreate: str = "unhealthy"
     force: bool = False
+    withdraw: bool = False
     stray: str | None = None
     why: list[str] = field(default_factory=list)
     error: str | None = None
@@ -196,9 +206,11 @@ def plan(kept: Standing, live: Standing, files: Mapping[str, str | None]) -> Ste
     if not kept.up:
         step.state = SHUTDOWN if live.up or live.unfinished else CONFIGURED
         return step
-    step.state = kept.run_state
-    step.recreate = "unhealthy" if same else "allowed"
-    anew = not same or bool(lost)
+    going = same and live.leaving and not (kept.leaving or live.asked)
+    step.state = RESTARTED if going and kept.run_state == RUNNING else kept.run_state
+    step.withdraw = same and live.asked and not kept.asked
+    step.recreate = "unhealthy" if same and not going else "allowed"
+    anew = not same or bool(lost) or going
     if anew or kept.source == kept.config:
         step.text = kept.source
     if anew:
@@ -223,6 +235,8 @@ def _differences(kept: Standing, live: Standing, lost: Sequence[str], *, same: b
         found.append(f"{live.run_state} -> {kept.run_state}")
     elif kept.up and not same:
         found += _made_differently(kept, live)
+    elif kept.up and (live.asked, live.leaving) > (kept.asked, kept.leaving):
+        found.append("was asked to shut down")
     found += [f"{vdev} is not served" for vdev in lost]
     return found
 
@@ -365,6 +379,15 @@ class Hands(ABC):
     def save(self, restore: Restore) -> None:
         """Keep the state, whole or not at all."""
 
+    def alone(self, kept: Standing) -> contextlib.AbstractContextManager[None]:
+        """Nobody else is changing the guest, nor begins to before this ends.
+
+        Raises:
+            StepError: somebody is, for too long.
+        """
+        del kept
+        return contextlib.nullcontext()
+
     @abstractmethod
     def look(self, kept: Sequence[Standing]) -> dict[str, Standing]:
         """How guests stand now, by name.
@@ -452,9 +475,10 @@ def carry_out(restore: Restore, checkpoint: Checkpoint, hands: Hands) -> None:
 def _restore_one(row: Row, kept: Standing, hands: Hands) -> None:
     live = None
     try:
-        live = hands.look([kept])[kept.name]
+        with hands.alone(kept):  # or one that is still being changed would be found as it was before
+            live = hands.look([kept])[kept.name]
+            step = plan(kept, live, hands.files(kept))
         row.before = row.before or live.brief()
-        step = plan(kept, live, hands.files(kept))
         row.action, row.why, row.error = step.action, step.why, step.error
         if step.action in (RESTORED, REMOVED) and not hands.carry_out(kept, live, step):
             row.action, row.why = UNCHANGED, []
@@ -534,14 +558,18 @@ def _document(content: bytes) -> dict[str, Any]:
 
 
 def outdated(taken: Iterable[tuple[str, str]], keep: int, fresh: str) -> list[str]:
-    """The names of checkpoints that are too many.
+    """The names of checkpoints that are too many, of those that rollouts take: of others nobody said how long to hold.
 
     Args:
         taken: of all checkpoints, when each was taken and its name.
         keep: so many stay, the newest.
         fresh: the one that was just taken, which stays in any case.
     """
-    others = sorted((pair for pair in taken if pair[1] != fresh), reverse=True)
+    if not fresh.startswith(ROLLOUT):
+        return []
+    others = sorted(
+        (pair for pair in taken if pair[1] != fresh and pair[1].startswith(ROLLOUT)), reverse=True
+    )
     return [name for _moment, name in others[max(keep - 1, 0) :]]
 
 

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ._zipped import compile_once
@@ -40,7 +42,7 @@ from ._disk_module import as_text, seconds
 from ._files import wanted
 from ._guest import EXPECTED
 from ._guestfiles import Checksums, boot_id
-from ._guestlock import LOCK_DIR, locked
+from ._guestlock import LOCK_DIR, LockError, locked, locked_guests
 from ._guestsecrets import masked
 
 if TYPE_CHECKING:
@@ -77,6 +79,9 @@ _KEPT = (*_LIMITS, *_PLACES, "timeout", "force_destroy", "socket", "xenbus")
 
 #: Seconds between two looks at what the unit did.
 _PAUSE = 0.25
+
+#: Seconds for which it waits for whoever may just be looking at a guest.
+_BRIEFLY = 1.0
 
 #: Seconds that the module itself follows at most: over a connection that may be lost, calls are better short.
 LONGEST_CALL = 15.0
@@ -201,12 +206,13 @@ class _Call:
         chosen = self._chosen(checkpoint)
         path = self.kept.state_of(self.name)
         hands = HostHands(self.options, path, threading.Event(), self.warnings.append)
-        with self.place.store() as store:
+        # one that is still being changed would be found as it was before: then the unit waits, and looks
+        with self._still(chosen) as still, self.place.store() as store:
             live = look(self.place, store, self.place.xl(), Checksums(), paths_of(chosen.guests))
-        rows = planned(chosen, live, hands)
+            rows = planned(chosen, live, hands)
         diff = [_diff(guest, live[guest.name], row) for row, guest in _pairs(rows, chosen) if _acts(row)]
         failed = [row.error for row in rows if row.action == FAILED]
-        if self.check or not diff:
+        if self.check or (still and not diff):
             told = " (not carried out: check mode)" if self.check and diff else ""
             result = self._told(
                 checkpoint, changed=bool(diff), msg=f"checkpoint {self.name}: {counted(rows)}{told}"
@@ -230,6 +236,21 @@ class _Call:
             self._start(restore, checkpoint, path)
         self.diff = diff
         return restore
+
+    @contextlib.contextmanager
+    def _still(self, chosen: Checkpoint) -> Iterator[bool]:
+        """Whether nobody changes any of these guests for as long as this lasts; check mode does not ask."""
+        with contextlib.ExitStack() as held:
+            try:
+                if not self.check:
+                    limit = min(_BRIEFLY, float(self.params["lock_timeout"]))
+                    names = [guest.name for guest in chosen.guests]
+                    held.enter_context(locked_guests(str(self.params["lock_dir"]), names, limit))
+            except LockError:
+                still = False
+            else:
+                still = True
+            yield still
 
     def _chosen(self, checkpoint: Checkpoint) -> Checkpoint:
         """The checkpoint with the guests that the task names, all where it names none."""

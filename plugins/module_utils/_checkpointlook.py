@@ -34,7 +34,7 @@ from ._guestplan import order_of
 from ._guestrun import Settings
 from ._guestwish import IMAGES, Wish
 from ._snapshot import Domain, Snapshot
-from ._store import Store
+from ._store import Store, read
 from ._survey import Scope, survey
 from ._vdev import canonical
 from ._xl import Xl
@@ -106,6 +106,7 @@ def look(
     snapshot = survey(
         store, lambda _domains: Scope(None), userdata=place.text("userdata_dir"), permissions=False
     )
+    asked = _asked(store, snapshot)
     runs = {run.domid: run for run in xl.list()}  # after the store: what dies in between is then gone
     found = find_configs(place.text("config_dir"))
     auto = autostarted(place.text("state_dir"))
@@ -132,8 +133,21 @@ def look(
                 guest.path, guest.config = best.path, best.text
         if name in domains:
             _see_domain(guest, domains[name], runs, snapshot, records, checksums)
+            guest.asked = domains[name].domid in asked
         standing[name] = guest
     return standing
+
+
+def request_path(domid: int) -> str:
+    """Where a guest finds what it is asked to do; it empties the node as it takes note (xenstore-paths.pandoc)."""
+    return f"/local/domain/{domid}/control/shutdown"
+
+
+def _asked(store: Store, snapshot: Snapshot) -> set[int]:
+    """The domains for which a request to shut down lies there, of which they have taken no note."""
+    domids = [domid for domid in snapshot.domains if domid]
+    replies = store.call([read(request_path(domid)) for domid in domids])
+    return {domid for domid, reply in zip(domids, replies) if isinstance(reply, bytes) and reply}
 
 
 def _by_name(snapshot: Snapshot, runs: Mapping[int, RunState], wanted: set[str] | None) -> dict[str, Domain]:
@@ -174,6 +188,7 @@ def _see_domain(
         guest.images = made.files
     elif guest.config is not None:
         guest.images = _images(guest.config, checksums)
+    guest.leaving = bool(made is not None and made.asked and made.asked == domain.uuid)
     if guest.up:
         guest.lost = _lost(guest, domain, snapshot)
 

@@ -14,7 +14,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ._archive import ArchiveError
@@ -30,16 +31,17 @@ from ._checkpoint import (
     StoppedError,
     carry_out,
 )
-from ._checkpointlook import Checkpoints, Place, load_restore, look, paths_of, save_restore
+from ._checkpointlook import Checkpoints, Place, load_restore, look, paths_of, request_path, save_restore
 from ._detached import say
 from ._files import content_of
 from ._guest import EXPECTED, run
-from ._guestfiles import Checksums, GuestFileError
+from ._guestfiles import Checksums, GuestFileError, Records
 from ._guestkeep import Keeper
 from ._guestlock import LockError, locked, locked_guests
 from ._guestplan import CONFIGURED, GONE
 from ._guestrun import beside
 from ._guestwish import Wish
+from ._store import StoreError, Transaction
 
 #: Of the unit that restores: one at a time on a host.
 LOCK = "restore"
@@ -83,6 +85,15 @@ class HostHands(Hands):
         if time.monotonic() >= self._deadline:
             raise StoppedError(f"its restore_timeout of {self._limit:g} s is over")
 
+    @contextlib.contextmanager
+    def alone(self, kept: Standing) -> Iterator[None]:
+        place = self._place
+        try:
+            with locked_guests(place.text("lock_dir"), [kept.name], place.number("lock_timeout")):
+                yield
+        except LockError as error:
+            raise StepError(_about(kept.name, str(error))) from error
+
     def look(self, kept: Sequence[Standing]) -> dict[str, Standing]:
         try:
             with self._place.store() as store:
@@ -99,7 +110,7 @@ class HostHands(Hands):
         return found
 
     def carry_out(self, kept: Standing, live: Standing, step: Step) -> bool:
-        changed = False
+        changed = step.withdraw and self._withdraw(live)
         gone = step.action == REMOVED
         if step.state != CONFIGURED:
             path = live.path if gone else kept.path
@@ -112,10 +123,36 @@ class HostHands(Hands):
                 force_destroy=step.force or bool(self._options["force_destroy"]),
                 allow_reorder=True,
             )
-            changed = self._guest(wish)
+            changed = self._guest(wish) or changed
         if not gone:
             changed = self._put_back(kept, step) or changed
         return changed
+
+    def _withdraw(self, live: Standing) -> bool:
+        """Take back a request to shut down, as long as the guest has taken no note of it."""
+        path = request_path(live.domid or 0)
+
+        def work(transaction: Transaction) -> bool:
+            if not transaction.read(path):
+                return False
+            transaction.write(path, b"")
+            return True
+
+        try:
+            with self._place.store() as store:
+                withdrawn = store.transaction(work)
+        except StoreError as error:
+            raise StepError(_about(live.name, str(error))) from error
+        if not withdrawn:
+            raise StepError(
+                f"{live.name}: its domain {live.domid} was asked to shut down and has just taken note of that; run the "
+                "same again"
+            )
+        records = Records(self._place.text("state_dir"))
+        made = records.read(live.name)
+        if made is not None and made.asked:
+            records.write(replace(made, asked=""))
+        return True
 
     def _guest(self, wish: Wish) -> bool:
         """One call of module guest's for one guest; whether it changed anything."""

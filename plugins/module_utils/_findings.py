@@ -44,7 +44,7 @@ AUDIT_CODES: dict[str, str] = {
     "config-unreadable": "a file that means to be a configuration cannot be read",
     "daemon-doubled": "two daemons serve one disk",
     "daemon-missing": "a daemon that serves, or is to serve, is not there",
-    "daemon-outdated": "a launcher is older than others of the fleet",
+    "daemon-outdated": "a launcher is older than others of the fleet, or a daemon is not the one that is declared",
     "device-missing": "a device of Xen's that the daemon opens is not there",
     "disk-pending": "a disk of a running guest waits for a daemon",
     "drift-config": "a configuration on a host is not what the inventory declares",
@@ -55,6 +55,7 @@ AUDIT_CODES: dict[str, str] = {
     "foreign-daemon": "a virtio-disk daemon runs that the launcher knows nothing of",
     "guest-unmanaged": "a guest runs that the inventory does not declare",
     "host-unknown": "a host could not be reached or read",
+    "inventory": "what the inventory says of a host makes no sense",
     "kernel-option": "the kernel was built without something that a backend needs",
     "launcher-down": "the launcher is installed and does not say that it is ready",
     "no-systemd": "the launcher's units need systemd",
@@ -67,7 +68,9 @@ AUDIT_CODES: dict[str, str] = {
 }
 
 #: Codes of these that nobody can accept away.
-AUDIT_BINDING = frozenset({"daemon-doubled", "daemon-missing", "foreign-daemon", "no-systemd", "store"})
+AUDIT_BINDING = frozenset(
+    {"daemon-doubled", "daemon-missing", "foreign-daemon", "inventory", "no-systemd", "store"}
+)
 
 #: Codes that nobody can accept away: what they stop destroys data or a disk in use, or cannot work.
 BINDING = frozenset(

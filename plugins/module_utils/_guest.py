@@ -714,6 +714,7 @@ class _Call:
             release=self.dialect.name,
             files=kept.files if kept is not None and guest.about else self.worker.files_of(guest.spec),
             held=kept.held if kept is not None else [],
+            asked=kept.asked if kept is not None else "",
         )
         with contextlib.suppress(GuestFileError):  # it only saves time
             self.records.write(fresh)

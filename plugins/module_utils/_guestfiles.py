@@ -57,6 +57,7 @@ class Made:
         sizes: device number → bytes of its target then, where they could be told.
         creating: a create that has not ended: the domids that the host had before it, and the host's boot.
         held: storage of an earlier domain which no one has been seen to let go of.
+        asked: uuid of a domain that was asked to shut down and did not, within the time that it had: it may yet.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Made:
     sizes: dict[str, int] = field(default_factory=dict)
     creating: dict[str, Any] | None = None
     held: list[dict[str, Any]] = field(default_factory=list)
+    asked: str = ""
 
     def parsed_for(self, text: str, release: str) -> dict[str, Any] | None:
         """What this host's xl made of a text, where it is the one that is kept."""

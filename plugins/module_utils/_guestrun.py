@@ -297,6 +297,10 @@ class Worker:
             return True
         if force:
             return False
+        made = task.made or Made(task.name)
+        made.asked = self._uuid(domid)
+        with contextlib.suppress(GuestFileError):  # the failure to tell of is the guest's
+            self.records.write(made)
         why = (
             f"it takes no note of the request ({refused})"
             if refused

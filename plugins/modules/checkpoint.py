@@ -65,7 +65,10 @@ options:
     type: list
     elements: raw
   keep:
-    description: So many checkpoints stay on the host when one is taken. Older ones are forgotten.
+    description:
+      - So many checkpoints whose names begin with C(rollout-), as those of the playbook C(xen.virtio.rollout) do, stay on the
+        host when one of them is taken. Older ones of these are forgotten. A checkpoint with another name stays until
+        O(state=absent).
     type: int
     default: 5
   wait:

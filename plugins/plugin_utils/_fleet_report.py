@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..module_utils._findings import (
@@ -61,20 +61,24 @@ def fleet_report(hosts: object, generated: str, title: str = "Xen fleet") -> dic
     Args:
         hosts: one mapping a host: ``name``, ``read`` (a result of module fleet_info, with ``msg`` where it is none),
             ``declared`` (guests or their names), ``driver_domains`` (as ``xen_driver_domains``), ``drivers`` (by
-            driver domain, a result of fleet_info in it), ``accept`` and ``offline`` (``skip`` or ``fail``: whether one
-            that cannot be reached is a warning or an error).
+            driver domain, a result of fleet_info in it), ``backend`` (what is declared of daemons: ``install``,
+            ``version``, ``checksum``), ``accept`` and ``offline`` (``skip`` or ``fail``: whether one
+            that cannot be reached is a warning or an error), and ``problems`` (what of its variables made no sense,
+            as sentences). What makes no sense here is such a problem as well, and leaves everything else as it is.
         generated: when, as text.
         title: what the fleet is called.
 
     Raises:
         FleetError: another shape.
-        AcceptanceError: what is accepted is no finding, or one that nobody can accept.
     """
     if not isinstance(hosts, (list, tuple)):
         raise FleetError(f"a list of hosts is expected, not {type(hosts).__name__}")
-    read = [(_host(entry), _acceptances(entry)) for entry in hosts]
-    newest = _newest(host for host, _accepted in read)
-    listed = [_shown(host, [*examine(host), *_outdated(host, newest)], accepted) for host, accepted in read]
+    read = [_entry(entry) for entry in hosts]
+    newest = _newest(one.host for one in read)
+    listed = [
+        _shown(one.host, [*examine(one.host), *_outdated(one.host, newest), *_senseless(one)], one.accepted)
+        for one in read
+    ]
     listed.sort(key=lambda one: (_ORDER[one["status"]], one["name"]))
     return {
         "format": FORMAT,
@@ -113,15 +117,70 @@ def exceeding(report: Mapping[str, Any], limit: str) -> list[dict[str, Any]]:
 # --- what was read ---------------------------------------------------------------------------------------
 
 
-def _host(entry: object) -> Host:
+@dataclass(frozen=True)
+class _Entry:
+    """A host, what of its findings is accepted, and what of its variables makes no sense."""
+
+    host: Host
+    accepted: tuple[Acceptance, ...]
+    problems: tuple[str, ...]
+
+
+def _entry(entry: object) -> _Entry:
     if not isinstance(entry, Mapping) or not entry.get("name"):
         raise FleetError(f"a host is a mapping with name and read, not {entry!r:.80}")
+    problems = [str(one) for one in entry.get("problems") or ()]
+    links = _links(entry.get("driver_domains"), problems)
+    accepted = _acceptances(entry.get("accept"), problems)
+    host = _host(entry, links)
+    if host.error is not None and not _said(entry) and problems:
+        host = replace(host, error=problems.pop(0))
+    elif host.error is not None and not _result(entry.get("read")).get("unreachable"):
+        problems = []  # what kept it from being read, most likely, and told with that
+    return _Entry(host, accepted, tuple(problems))
+
+
+def _links(given: object, problems: list[str]) -> dict[str, Mapping[str, Any]]:
+    """Driver domains as the inventory links them to hosts."""
+    if isinstance(given, (list, tuple)):
+        given = {str(name): None for name in given}
+    if not given:
+        return {}
+    if not isinstance(given, Mapping):
+        problems.append(f"xen_driver_domains is a mapping of driver domains by name, not {given!r:.80}")
+        return {}
+    links: dict[str, Mapping[str, Any]] = {}
+    for name, said in given.items():
+        links[str(name)] = said if isinstance(said, Mapping) else {}
+        if said is not None and not isinstance(said, Mapping):
+            problems.append(
+                f"xen_driver_domains: {name}: a mapping with its host is expected, not {said!r:.80}"
+            )
+    return links
+
+
+def _said(entry: Mapping[str, Any]) -> bool:
+    read = _result(entry.get("read"))
+    return bool(read.get("msg") or read.get("module_stderr"))
+
+
+def _senseless(one: _Entry) -> Iterable[Finding]:
+    for problem in one.problems:
+        yield Finding(
+            "inventory",
+            ERROR,
+            None,
+            None,
+            f"what the inventory says of {one.host.name} makes no sense: {' '.join(problem.split())}",
+            "What it was to say is not looked at: nothing of it is compared, linked or accepted.",
+            "Put the variable right in host_vars or group_vars; ansible-inventory --host shows what holds there.",
+        )
+
+
+def _host(entry: Mapping[str, Any], links: Mapping[str, Mapping[str, Any]]) -> Host:
     read = _result(entry.get("read"))
     usable = read if "host" in read else None
-    links = entry.get("driver_domains") or {}
-    if not isinstance(links, Mapping):
-        links = dict.fromkeys(links)
-    results = entry.get("drivers") or {}
+    results = _result(entry.get("drivers"))
     offline = ERROR if entry.get("offline") == "fail" else WARNING
     return Host(
         name=str(entry["name"]),
@@ -131,10 +190,10 @@ def _host(entry: object) -> Host:
             str(one["name"] if isinstance(one, Mapping) else one) for one in entry.get("declared") or ()
         ),
         drivers={
-            str(name): _driver(str(name), (said or {}).get("host"), results.get(name), offline)
-            for name, said in links.items()
+            name: _driver(name, said.get("host"), results.get(name), offline) for name, said in links.items()
         },
         severity=_severity(read, offline),
+        wanted=_result(entry.get("backend")),
     )
 
 
@@ -161,11 +220,18 @@ def _why(read: Mapping[str, Any]) -> str:
     return text if len(text) <= 300 else f"{text[:299]}…"
 
 
-def _acceptances(entry: Mapping[str, Any]) -> tuple[Acceptance, ...]:
-    try:
-        return parse_acceptances(entry.get("accept") or ())
-    except AcceptanceError as error:
-        raise AcceptanceError(f"{entry['name']}: {error}") from error
+def _acceptances(given: object, problems: list[str]) -> tuple[Acceptance, ...]:
+    """What is accepted, each by itself: one with a mistake in it keeps no other from being accepted."""
+    if given and not isinstance(given, (list, tuple)):
+        problems.append(f"xen_accept: a list is expected, not {given!r:.80}")
+        return ()
+    accepted: list[Acceptance] = []
+    for one in given or ():  # type: ignore[attr-defined]  # a list by now
+        try:
+            accepted += parse_acceptances([one])
+        except AcceptanceError as error:
+            problems.append(f"xen_accept: {str(error).removeprefix('accept: ')}")
+    return tuple(accepted)
 
 
 # --- over the fleet --------------------------------------------------------------------------------------

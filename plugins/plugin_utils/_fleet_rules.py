@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..module_utils._findings import ERROR, WARNING, Finding
+from ._backend_versions import outdated
 
 #: What a disk's health says that its guest has lost it.
 LOST = ("missing", "closed", "closing")
@@ -53,6 +54,7 @@ class Host:
         declared: names of the guests that the inventory declares.
         drivers: the driver domains, by name.
         severity: how bad it is that it could not be read.
+        wanted: what is declared of daemons in its driver domains, as `_backend_versions.outdated` takes it.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Host:
     declared: frozenset[str] = frozenset()
     drivers: Mapping[str, Driver] = field(default_factory=dict)
     severity: str = ERROR
+    wanted: Json = field(default_factory=dict)
 
     @property
     def guests(self) -> list[Json]:
@@ -487,9 +490,10 @@ def _shared(host: Host) -> Iterable[Finding]:
             if disk["specification"] == "virtio" and disk["backend_domid"] not in launched:
                 by_devid[disk["backend_domid"], disk["devid"]].append((guest["name"], disk))
     for (_domid, target), sharing in by_target.items():
-        (first, one), others = sharing[0], sharing[1:]
-        for name, disk in others:
-            if "rw" in (one["access"], disk["access"]) and not {first, name} & judged:
+        for number, (name, disk) in enumerate(sharing):
+            clash = _clash(name, disk, sharing[:number], judged)
+            if clash is not None:
+                first, one = clash
                 yield Finding(
                     "target-shared",
                     ERROR,
@@ -500,9 +504,10 @@ def _shared(host: Host) -> Iterable[Finding]:
                     "Give each guest a target of its own, or make all of them read-only.",
                 )
     for (_domid, number), sharing in by_devid.items():
-        (first, one), others = sharing[0], sharing[1:]
-        for name, disk in others:
-            if name != first and not {first, name} & judged:
+        for position, (name, disk) in enumerate(sharing):
+            others = [pair for pair in sharing[:position] if pair[0] != name and pair[0] not in judged]
+            if others and name not in judged:
+                first, one = others[0]
                 yield Finding(
                     "devid-shared",
                     ERROR,
@@ -515,6 +520,18 @@ def _shared(host: Host) -> Iterable[Finding]:
                 )
 
 
+def _clash(
+    name: str, disk: Json, earlier: Iterable[tuple[str, Json]], judged: set[str]
+) -> tuple[str, Json] | None:
+    """The first disk before this one that has its target, where one of the two writes and nobody looked at either."""
+    if name in judged:
+        return None
+    for other, one in earlier:
+        if other not in judged and "rw" in (one["access"], disk["access"]):
+            return other, one
+    return None
+
+
 # --- who serves them -------------------------------------------------------------------------------------
 
 
@@ -525,13 +542,14 @@ def _daemons(host: Host) -> Iterable[Finding]:
         elif one["status"] == "dead":
             reason = f" ({one['reason']})" if one["reason"] else ""
             yield _down(one["domain"], f"says that its daemon is dead{reason}")
-        if one["headroom"] == 0 and one["disks"]:
+        room = one["headroom"]
+        if room is not None and one["disks"] and room <= _near(one["disks"] + room):
             yield Finding(
                 "quota",
                 WARNING,
                 one["domain"],
                 None,
-                f"serves {one['disks']} disks and has room for no more in xenstore's quota",
+                f"serves {one['disks']} disks and has room for {room or 'no'} more in xenstore's quota",
                 "The next disk gets no watch or no node; its daemon then tries for ever and without a word.",
                 "Raise it: XENSTORED_ARGS (-E nodes, -W watches), xenstore-control quota set, or oxenstored.conf.",
             )
@@ -549,7 +567,13 @@ def _daemons(host: Host) -> Iterable[Finding]:
     for name, backend in host.serving().items():
         served = [one for one in backend["findings"] if not (one["code"] == "quota" and _full(host, name))]
         yield from (Finding(**{**one, "domain": name}) for one in served)
+        yield from _binary(host, name, backend)
         yield from _processes(host, name, backend)
+
+
+def _near(capacity: int) -> int:
+    """Room for so many disks is the last that there is: a tenth, and for another guest with its two at least."""
+    return max(2, capacity // 10)
 
 
 def _full(host: Host, name: str) -> bool:
@@ -566,6 +590,23 @@ def _down(domain: str, words: str) -> Finding:
         "Nobody serves disks that come up now; guests that had disks of it have lost them.",
         f"Start {domain}, or the daemon in it (role virtio_disk_backend); then xen.virtio.repair.",
     )
+
+
+def _binary(host: Host, name: str, backend: Json) -> Iterable[Finding]:
+    """The daemon's program, where the inventory says which it is to be and anything is installed."""
+    daemon = backend["daemon"]
+    old = outdated(host.wanted, daemon["version"]) if name in host.drivers and daemon["real_path"] else None
+    if old is not None:
+        yield Finding(
+            "daemon-outdated",
+            WARNING,
+            name,
+            None,
+            f"the daemon in {name} is {old[0]}, and {old[1]} is declared",
+            "What was put right since then is missing there.",
+            "Run the role virtio_disk_backend; disks that are served go on with the old daemon until their guests are "
+            "created anew.",
+        )
 
 
 def _processes(host: Host, name: str, backend: Json) -> Iterable[Finding]:

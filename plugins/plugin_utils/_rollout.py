@@ -13,7 +13,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ._rollout_boards import (
@@ -56,24 +56,30 @@ class Settings:
     Attributes:
         started: when, as text.
         checkpoint: the name under which boards keep what they ran before.
+        named: somebody gave that name, and boards may have it of an earlier rollout.
+        since: when the first of the rollouts began that this one goes on with, ISO 8601 in UTC.
         serial: sizes of batches, as numbers or percentages of the boards with work; the last holds for all that follow.
         canary: names of boards that go first, in a batch of their own.
         known: all hosts of the inventory, of which this run may have a part.
         max_fail: the share of a batch, in percent, above which no other batch begins.
         check: nothing is to be changed.
         command: the command line that is to be given again, without a limit.
-        sources: of the inventory, for a command by hand.
+        subset: the ``--limit`` of this run, empty where it had none.
+        by_hand: words of the command line that a command on one board by hand needs as well.
     """
 
     started: str
     checkpoint: str
+    named: bool = False
+    since: str = ""
     serial: tuple[int | str, ...] = SERIAL
     canary: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
     max_fail: float = 0.0
     check: bool = False
     command: tuple[str, ...] = ("ansible-playbook", "xen.virtio.rollout")
-    sources: tuple[str, ...] = field(default_factory=tuple)
+    subset: str = ""
+    by_hand: tuple[str, ...] = ()
 
 
 # --- batches ---------------------------------------------------------------------------------------------
@@ -147,6 +153,13 @@ def checkpoint_of(given: object) -> str:
     return str(given)
 
 
+def since_of(given: object) -> str:
+    """A moment as checkpoints have it, empty where none is given. Raises RolloutError."""
+    if given and not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", str(given)):
+        raise RolloutError(f"xen_rollout_resume: a moment as 2026-05-04T10:11:12Z, not {given!r}")
+    return str(given or "")
+
+
 def percentage_of(given: object) -> float:
     """The share of a batch that may fail, in percent. Raises RolloutError."""
     try:
@@ -172,7 +185,7 @@ def planned(boards: Sequence[Board], settings: Settings) -> Json:
     if strangers:
         raise RolloutError(f"xen_rollout_canary: no host is called {', '.join(map(repr, strangers))}")
     work = [board.name for board in boards if board.status == CHANGED]
-    stopped = _kept_from(boards) if work else None
+    stopped = _kept_from(boards, settings) if work else None
     batches = batches_of(work, settings.serial, settings.canary)
     numbers = {name: number for number, batch in enumerate(batches, 1) for name in batch}
     return _counted(
@@ -183,9 +196,11 @@ def planned(boards: Sequence[Board], settings: Settings) -> Json:
             "ended": None,
             "check": settings.check,
             "checkpoint": settings.checkpoint,
+            "named": settings.named,
+            "since": settings.since,
             "max_fail_percentage": settings.max_fail,
             "command": list(settings.command),
-            "sources": list(settings.sources),
+            "by_hand": list(settings.by_hand),
             "stopped": stopped,
             "batches": batches,
             "left": [],
@@ -210,33 +225,45 @@ def _row(board: Board, batch: int | None, settings: Settings, stopped: str | Non
         "plan": list(board.work),
         "guests": [dict(guest) for guest in board.guests],
         "fatal": board.fatal,
+        "places": dict(board.places),
         "by_hand": None,
     }
 
 
-def _kept_from(boards: Sequence[Board]) -> str | None:
+def _kept_from(boards: Sequence[Board], settings: Settings) -> str | None:
     """Why a rollout does not begin: what is declared wrong is put right, or left out by whoever runs it."""
     refused = [board.name for board in boards if board.status == REFUSED]
     if refused:
         return (
             f"{_listed(refused)} {_is(refused)} refused, and nothing begins before everything is right; put it right, "
-            f"or leave {_it(refused)} out: --limit '{_without(refused)}'"
+            f"or leave {_it(refused)} out: --limit {_without(refused, settings.subset)}"
         )
     missing = [board.name for board in boards if board.status in (OFFLINE, FAILED) and board.fatal]
     if missing:
         return (
             f"{_listed(missing)} cannot be reached or read, and xen_offline is fail; say skip, or leave {_it(missing)} "
-            f"out: --limit '{_without(missing)}'"
+            f"out: --limit {_without(missing, settings.subset)}"
         )
     return None
 
 
-def _without(names: Sequence[str]) -> str:
-    return ":".join(["all", *(f"!{name}" for name in names)])
+def _without(names: Sequence[str], subset: str) -> str:
+    """A limit that leaves out hosts of those that were meant, as a shell takes it."""
+    # Ansible takes commas or colons for what stands between patterns, and no longer colons where there is a comma
+    between = "," if "," in subset else ":"
+    return shlex.quote(between.join([subset or "all", *(f"!{name}" for name in names)]))
 
 
 def _is(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
+
+
+def _was(names: Sequence[str]) -> str:
+    return "was" if len(names) == 1 else "were"
+
+
+def _its(names: Sequence[str]) -> str:
+    return "its" if len(names) == 1 else "their"
 
 
 def _it(names: Sequence[str]) -> str:
@@ -311,13 +338,17 @@ def _became(report: Mapping[str, Any], row: Mapping[str, Any], outcome: Mapping[
 
 def _by_hand(report: Mapping[str, Any], name: str) -> str:
     """The command that brings one board back."""
-    sources = [word for source in report["sources"] for word in ("-i", source)]
-    arguments = f"name={report['checkpoint']} state=restored"
-    return shlex.join(["ansible", name, *sources, "-m", "xen.virtio.checkpoint", "-a", arguments])
+    row = next(one for one in report["hosts"] if one["name"] == name)
+    arguments = {"name": report["checkpoint"], "state": "restored", **row["places"]}
+    told = " ".join(f"{option}={shlex.quote(str(value))}" for option, value in arguments.items())
+    return shlex.join(["ansible", name, *report["by_hand"], "-m", "xen.virtio.checkpoint", "-a", told])
 
 
 def _stopping(report: Mapping[str, Any], number: int) -> str | None:
-    """Why no other batch begins. A board that was lost after its first change failed, whatever Ansible counts."""
+    """Why no other batch begins. A board that was lost after its first change failed, whatever Ansible counts.
+
+    Nor does one begin where none of the first was proven: others would be what it was to be.
+    """
     batch, max_fail = report["batches"][number - 1], report["max_fail_percentage"]
     bad = [
         row["name"]
@@ -327,11 +358,24 @@ def _stopping(report: Mapping[str, Any], number: int) -> str | None:
     ]
     share = 100 * len(bad) / len(batch)
     if not bad or share <= max_fail:
-        return None
+        return _unproven(report) if number == 1 and len(report["batches"]) > 1 else None
     of = f"{len(bad)} of {len(batch)}" if len(batch) > 1 else "the only board"
     return (
         f"{_listed(bad)} failed in batch {number} of {len(report['batches'])}: {of} is {share:.0f} %, and "
         f"xen_rollout_max_fail_percentage is {max_fail:g}"
+    )
+
+
+def _unproven(report: Mapping[str, Any]) -> str | None:
+    """Why the first batch proves nothing; None where a board came through, or all may fail."""
+    batch = report["batches"][0]
+    rows = [row for row in report["hosts"] if row["name"] in batch]
+    lost = [row["name"] for row in rows if row["status"] == OFFLINE]
+    if not lost or any(row["status"] in _SETTLED for row in rows):
+        return None
+    return (
+        f"{_listed(lost)} {_was(lost)} lost before {_its(lost)} first change, and so none of the first batch has shown "
+        "that the change is good; run it again, and another board goes first"
     )
 
 
@@ -359,8 +403,15 @@ def ended(report: Mapping[str, Any], when: str, limit_file: str = "") -> Json:
     resume = None
     if left and not report["check"]:
         limit = f"@{limit_file}" if limit_file and len(left) > _LIMITED else ",".join(left)
-        resume = shlex.join([*report["command"], "--limit", limit])
+        resume = shlex.join([*_command(report), "--limit", limit])
     return _counted({**report, "hosts": hosts, "ended": when, "left": left, "resume": resume})
+
+
+def _command(report: Mapping[str, Any]) -> list[str]:
+    """The command line that goes on: what boards kept under a given name since then is what they ran before."""
+    since = f"xen_rollout_resume={report['since']}"
+    words = list(report["command"])
+    return words if not report["named"] or since in words else [*words, "-e", since]
 
 
 def _counted(report: Json) -> Json:

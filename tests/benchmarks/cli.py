@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lab import LabError
 
-from benchmarks import audit, disks, guests, inventory, launcher, memory, playbook, rollout, scale, view
+from benchmarks import audit, disks, guests, inventory, launcher, memory, page, playbook, rollout, scale, view
 from benchmarks.figures import Figure, table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +39,7 @@ def benchmarks(quick: bool) -> dict[str, Callable[[], Iterator[Figure]]]:
         "scale": lambda: scale.scale(
             (10, 50) if quick else (100, 1000), (100, 500) if quick else (1000, 10000)
         ),
+        "page": lambda: page.page(20 if quick else 200, 10, 3, 3 if quick else 7),
         "rollout": lambda: rollout.rollout(5 if quick else 25, 2 if quick else 5, 3 if quick else 5),
         "memory": lambda: memory.memory(most),
         "view": lambda: view.view(7 if quick else 31),

@@ -97,6 +97,22 @@ class Recorded:
         play.write_text(json.dumps(plays))
         return self.run("ansible-playbook", str(play))
 
+    def batches(self, count: int) -> Spent:
+        """So many batches of a rollout in which no host is: what the playbook has each host look at in each of them."""
+        play, board = self.folder / "batches.json", self.folder / "board.json"
+        board.write_text(json.dumps([{"name": "never", "ansible.builtin.ping": {}}]))
+        batch = self.folder / "batch.json"
+        include = {"name": "board", "ansible.builtin.include_tasks": str(board), "when": "number == 0"}
+        batch.write_text(json.dumps([include]))
+        task = {
+            "name": "batches",
+            "ansible.builtin.include_tasks": str(batch),
+            "loop": list(range(1, count + 1)),
+            "loop_control": {"loop_var": "number"},
+        }
+        play.write_text(json.dumps([{"hosts": "xen_dom0", "gather_facts": False, "tasks": [task]}]))
+        return self.run("ansible-playbook", str(play))
+
     def audit(self) -> Spent:
         """The playbook, with its files written."""
         out = self.folder / "report"
@@ -145,6 +161,10 @@ def controller(sizes: Sequence[int]) -> Iterator[Figure]:
                 fleet = Recorded(folder, hosts, host)
                 group = f"{hosts} hosts of recorded answers, {FORKS} forks, CPU of the controller"
                 nothing = fleet.run("ansible-playbook", str(_empty(folder)))
+                four, two = fleet.batches(4), fleet.batches(2)
+                yield Figure(
+                    group, "a batch of a rollout, for those who are not in it", (four.cpu - two.cpu) / 2
+                )
                 for strategy in STRATEGIES:
                     spent = fleet.tasks(1, strategy)
                     yield Figure(group, f"a task that does nothing, {strategy}", spent.cpu - nothing.cpu)

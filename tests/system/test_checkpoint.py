@@ -237,6 +237,26 @@ def test_whatever_a_guest_has_become(board: LabHost) -> None:
     assert not call(board, guests=[LINUX1, LINUX2])["changed"]
 
 
+@pytest.mark.parametrize("took_note", [False, True])
+def test_a_guest_that_was_asked_to_shut_down_is_not_as_it_was(board: LabHost, took_note: bool) -> None:
+    """The request is taken back; a guest that took note of it is made anew, since it may follow it at any time."""
+    checkpoint(board)
+    before = domids(board)
+    board.guest_answers("hang" if took_note else "ignore", "linux1")
+    told = call(board, guests=[{**LINUX1, "cmdline": "quiet"}], recreate="allowed", shutdown_timeout=1)
+    assert "was asked to shut down" in told["msg"]
+    assert domids(board) == before
+    if took_note:
+        board.guest_answers("answer", "linux1")
+    done = restored(board)
+    assert rows(done)["linux1"] == "restored"
+    assert "was asked to shut down" in next(line for line in done["lines"] if line.startswith("linux1"))
+    assert (domids(board)["linux1"] == before["linux1"]) != took_note
+    board.guest_answers("answer", "linux1")
+    assert domids(board)["linux1"] is not None
+    assert not board.read(f"/local/domain/{domids(board)['linux1']}/control/shutdown")
+
+
 def test_one_that_was_only_restarted_is_as_it_was(board: LabHost) -> None:
     checkpoint(board)
     restarted(board)
@@ -455,19 +475,21 @@ def test_as_tasks_of_ansible(lab: LabHost, tmp_path: Path) -> None:
 
 def test_the_oldest_are_forgotten(board: LabHost) -> None:
     folder = board.root / "var/lib/xen-virtio/checkpoints"
-    for number in range(3):
-        checkpoint(board, name=f"c{number}")
-        file = folder / f"c{number}/checkpoint.json"
+    for number, name in enumerate(["by-hand", "rollout-0", "rollout-1", "c2"]):
+        checkpoint(board, name=name)
+        file = folder / f"{name}/checkpoint.json"
         file.write_text(file.read_text().replace('"taken": "', f'"taken": "{number}'))
-    planned = checkpoint(board, name="c3", keep=2, check=True)
-    assert "forgotten: c1, c0" in planned["msg"]
-    assert len(list(folder.iterdir())) == 3
-    checkpoint(board, name="c3", keep=2)
-    assert sorted(one.name for one in folder.iterdir()) == ["c2", "c3"]
+    planned = checkpoint(board, name="rollout-3", keep=1, check=True)
+    assert "forgotten: rollout-1, rollout-0" in planned["msg"]
+    assert len(list(folder.iterdir())) == 4
+    checkpoint(board, name="c3", keep=1)
+    checkpoint(board, name="rollout-3", keep=1)
+    # what somebody took by hand is somebody's
+    assert sorted(one.name for one in folder.iterdir()) == ["by-hand", "c2", "c3", "rollout-3"]
     assert checkpoint(board, "absent", name="c2", check=True)["changed"]
     assert checkpoint(board, "absent", name="c2")["changed"]
     assert not checkpoint(board, "absent", name="c2")["changed"]
-    assert "known: c3" in checkpoint(board, "restored", name="c2")["msg"]
+    assert "known: by-hand, c3, rollout-3" in checkpoint(board, "restored", name="c2")["msg"]
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

@@ -75,6 +75,14 @@ def installed(context: Path) -> Path:
     return place
 
 
+def test_it_is_of_the_version_that_is_built() -> None:
+    """A release that forgets it is told here, and not by whoever builds an image."""
+    version = yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]
+    tarball = f"xen-virtio-{version}.tar.gz"
+    assert DEFINITION["dependencies"]["galaxy"]["collections"][0]["name"] == f"collections/{tarball}"
+    assert DEFINITION["additional_build_files"][0]["src"] == f"../../{tarball}"
+
+
 def test_a_build_context_is_made(context: Path) -> None:
     version = yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]
     assert (context / f"_build/collections/xen-virtio-{version}.tar.gz").exists()

@@ -145,6 +145,100 @@ def test_all_that_can_be_wrong(host: LabHost, lab_factory: Callable[..., LabHost
     assert audit.run(xen_audit_max_severity="error").returncode == 0
 
 
+#: Two daemons of somebody's that have one disk open, beside the module that looks for them.
+DAEMONS = """\
+import subprocess, sys
+for _daemon in range(2):
+    words = [sys.executable, {daemon!r}, "-d", "51712"]
+    told = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    told.stdout.readline()
+import os
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+DAEMON = """\
+import time
+with open({target!r}, "r+b"):
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+def two_daemons(host: LabHost, folder: Path, target: str) -> str:
+    """The Python of the driver domain (1), where two plain daemons serve a disk on this target."""
+    daemon, start, python = folder / "virtio-disk", folder / "start.py", folder / "python-domd"
+    daemon.write_text(DAEMON.format(target=target))
+    start.write_text(DAEMONS.format(daemon=str(daemon)))
+    python.write_text(f'#!/bin/sh\nexec {host.domain_python(1, alone=True)} {start} "$@"\n')
+    python.chmod(0o755)
+    return str(python)
+
+
+def test_what_only_a_running_fleet_shows(
+    host: LabHost, lab_factory: Callable[..., LabHost], tmp_path: Path
+) -> None:
+    """Nodes, disks, daemons and quotas of real hosts, each spoiled in one way."""
+    full = prepared(lab_factory(daemon_args=["--entry-nb", "100"]))
+    full.write("/local/domain/1/drivers/virtio-disk/launcher", "0.0.9")
+    create(full, "several", 3)
+    audit = Audit(tmp_path, b01=host, b02=full)
+    audit.fleet.add_driver_domain("b01-domd", host, 1)
+    root = host.folder / "domains/1/root"
+    (root / "var/lib/disks").mkdir(parents=True, exist_ok=True)
+    image = "/var/lib/disks/doubled.img"
+    (root / image[1:]).write_bytes(bytes(4096))
+    (root / "etc/xen-virtio").mkdir(parents=True, exist_ok=True)
+    settings = {"daemon": "/etc/hostname", "version": "1.4 (0a1b2c3d4e5f)"}
+    (root / "etc/xen-virtio/backend.json").write_text(json.dumps(settings))
+    audit.fleet.more["b01-domd"]["ansible_python_interpreter"] = two_daemons(host, tmp_path, image)
+    audit.fleet.of_host["b01"] = {
+        "xen_guests": [declared(host, "linux1")],
+        "xen_driver_domains": {"DomD": {"host": "b01-domd", "launcher": True}},
+        "virtio_disk_backend_install": "source",
+        "virtio_disk_backend_version": "1.5",
+    }
+    audit.fleet.of_host["b02"]["xen_guests"] = []
+
+    def disk_of(name: str) -> str:
+        return f"/local/domain/1/backend/virtio_disk/{domid_of(host, name)}/51712"
+
+    host.write(f"{disk_of('linux1')}/params", "/dev/vg/another")
+    (host.root / "etc/xen/copy.cfg").write_bytes((host.root / "etc/xen/linux1.cfg").read_bytes())
+    xen = "backend=DomD,backendtype=phy,vdev=xvdb,target=/dev/vg/mixed-b"
+    create(host, "mixed", [virtio_disk("xvda", "/dev/vg/mixed-a"), xen])
+    create(host, "one", [virtio_disk("xvda", "/dev/vg/shared")])
+    create(host, "two", [virtio_disk("xvdb", "/dev/vg/shared")])
+    create(host, "mapped", 1)
+    host.write(f"/libxl/{domid_of(host, 'mapped')}/device/virtio_disk/51712/grant_usage", "0")
+    create(host, "waits", 1)
+    create(host, "doubled", [virtio_disk("xvda", image)])
+    host.answer_backends(False)  # or it would be taken up at once
+    host.write(f"{disk_of('waits')}/state", "1")
+    before = host.ls()
+    done = audit.run(check=False)
+    assert done.returncode != 0
+    assert host.ls() == before
+    codes = audit.codes("b01")
+    assert {
+        ("drift-store", "linux1"),
+        ("config-doubled", "linux1"),
+        ("mixed-specification", "mixed"),
+        ("foreign-mapping", "mapped"),
+        ("disk-pending", "waits"),
+        ("daemon-doubled", "doubled"),
+        ("daemon-outdated", "DomD"),
+        ("foreign-daemon", "DomD"),
+    } <= codes
+    assert {domain for code, domain in codes if code == "target-shared"} & {"one", "two"}
+    told = {(one["code"], one["domain"]): one["message"] for one in audit.host("b01")["findings"]}
+    assert "the daemon in DomD is 1.4 (0a1b2c3d4e5f), and 1.5 is declared" in told["daemon-outdated", "DomD"]
+    assert "params" in told["drift-store", "linux1"]
+    assert {("quota", "DomD"), ("daemon-outdated", "DomD")} <= audit.codes("b02")
+    told = {(one["code"], one["domain"]): one["message"] for one in audit.host("b02")["findings"]}
+    assert "serves 3 disks and has room for " in told["quota", "DomD"]
+    assert "room for no more" not in told["quota", "DomD"]
+    assert "the launcher in DomD is 0.0.9, and 0.1.0 runs elsewhere" in told["daemon-outdated", "DomD"]
+
+
 def test_hosts_that_do_not_answer(host: LabHost, tmp_path: Path) -> None:
     """They are unknown, the others are looked at all the same, and whoever wants may call that an error."""
     audit = Audit(tmp_path, b01=host)
@@ -228,5 +322,24 @@ def test_a_link_that_makes_no_sense_is_that_boards_alone(
     done = audit.run(check=False)
     assert done.returncode != 0
     assert audit.host("b01")["status"] != "unknown"
-    assert audit.host("b02")["status"] == "unknown"
-    assert "nothing" in audit.host("b02")["error"]
+    assert audit.host("b02")["status"] == "error"
+    (senseless,) = [one for one in audit.host("b02")["findings"] if one["code"] == "inventory"]
+    assert "nothing" in senseless["message"]
+    # what can be made sense of is looked at all the same
+    audit.fleet.of_host["b02"] = {
+        "xen_driver_domains": {"DomD": "b02-domd", "DomX": 5},
+        "xen_accept": [{"code": "guest-unmanaged", "reazon": "a slip of the pen"}],
+    }
+    done = audit.run(check=False)
+    assert done.returncode != 0
+    assert audit.host("b01")["status"] != "unknown"
+    found = [one for one in audit.host("b02")["findings"] if one["code"] == "inventory"]
+    assert [
+        words for words in ("DomD", "DomX", "reazon") if any(words in one["message"] for one in found)
+    ] == [
+        "DomD",
+        "DomX",
+        "reazon",
+    ]
+    assert {one["severity"] for one in found} == {"error"}
+    assert "DomD" in [domain["name"] for domain in audit.host("b02")["domains"]]

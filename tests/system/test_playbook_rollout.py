@@ -73,16 +73,8 @@ class Rollout:
 
     def loses(self, name: str, *, back: bool) -> None:
         """The board goes out of reach in the health tasks, for one attempt or for ever."""
-        fake = self.fleet.folder / "fake"
-        fake.mkdir()
         lost = self._lost(name)
-        again = f"rm {lost}; " if back else ""
-        (fake / "enter").write_text(
-            f"#!/bin/sh\nif test -e {lost}; then {again}echo is down >&2; exit 127; fi\n"
-            f'exec {self.boards[name].folder}/enter "$@"\n'
-        )
-        (fake / "enter").chmod(0o755)
-        self.fleet.of_host[name]["lab_enter"] = str(fake / "enter")
+        self._enters(name, f'exec {self.boards[name].folder}/enter "$@"', f"rm {lost}; " if back else "")
         self._say(
             [
                 {"ansible.builtin.file": {"path": str(lost), "state": "touch"}, "delegate_to": "localhost"},
@@ -90,6 +82,65 @@ class Rollout:
                 {"ansible.builtin.fail": {"msg": "this is never reached"}},
             ]
         )
+
+    def leaves(self, name: str) -> None:
+        """The board goes out of reach as soon as it was read."""
+        lost = self._lost(name)
+        self._enters(name, f'{self.boards[name].folder}/enter "$@"\ncode=$?; touch {lost}; exit $code', "")
+
+    def hangs(self, name: str) -> None:
+        """The board says nothing, whoever asks."""
+        self._enters(name, "exec sleep 600", "")
+
+    def cut_off(self, name: str) -> None:
+        """The link breaks while the module guest waits for its guest, which goes on, and is back at once."""
+        lost, out = self._lost(name), self.fleet.folder / "out"
+        real = f"{self.boards[name].folder}/enter"
+        self._enters(
+            name,
+            f"""exec 3<&0
+            {real} "$@" <&3 >{out} &
+            while kill -0 $! 2>/dev/null; do
+                if test -e {lost}; then rm {lost}; echo is down >&2; exit 127; fi
+                sleep 0.05
+            done
+            wait $!; code=$?; cat {out}; exit $code""",
+            "",
+        )
+
+    @contextmanager
+    def breaking(self, name: str) -> Iterator[None]:
+        """The link of the board breaks once its guest has its lock, after what it runs was kept."""
+        host, over = self.boards[name], threading.Event()
+        kept, lock = (
+            host.root / "var/lib/xen-virtio/checkpoints",
+            host.root / "run/xen-virtio/guest-linux1.lock",
+        )
+
+        def look() -> None:
+            while not over.wait(0.05):
+                if any(kept.glob("*/checkpoint.json")) and held(lock):
+                    self._lost(name).touch()
+                    return
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _enters(self, name: str, command: str, again: str) -> None:
+        """How the board is entered where it is not lost, and what comes before it says that it is."""
+        fake = self.fleet.folder / "fake"
+        fake.mkdir(exist_ok=True)
+        lost = self._lost(name)
+        (fake / "enter").write_text(
+            f"#!/bin/sh\nif test -e {lost}; then {again}echo is down >&2; exit 127; fi\n{command}\n"
+        )
+        (fake / "enter").chmod(0o755)
+        self.fleet.of_host[name]["lab_enter"] = str(fake / "enter")
 
     def found(self, name: str) -> None:
         """It is back."""
@@ -131,6 +182,13 @@ class Rollout:
 
     def config(self, name: str) -> str:
         return (self.boards[name].root / "etc/xen/linux1.cfg").read_text()
+
+
+def held(lock: Path) -> bool:
+    """Whether somebody has a lock."""
+    if not lock.exists():
+        return False
+    return subprocess.run(["flock", "--nonblock", str(lock), "true"], check=False).returncode != 0
 
 
 @contextmanager
@@ -199,7 +257,10 @@ def test_a_kernel_goes_out_in_batches_and_then_there_is_nothing_to_do(
         assert len(list((host.root / "var/lib/xen-virtio/images").iterdir())) == 1
     stats = re.search(r"CUSTOM STATS.*?RUN: (\{.*\})", told(done))
     assert stats is not None
-    assert json.loads(stats[1])["xen_rollout"] == report["summary"]
+    keys = ("name", "status", "batch", "reason")
+    rows = [{key: row[key] for key in keys} for row in report["hosts"]]
+    assert json.loads(stats[1])["xen_rollout"] == {**report["summary"], "rows": rows}
+    assert [row["status"] for row in rows] == ["changed"] * 3
     assert report["resume"] is None
 
     again = rollout.run("--diff")
@@ -328,6 +389,103 @@ def test_a_board_that_is_lost_after_its_first_change(
         words = shlex.split(rollout.report()["hosts"][0]["by_hand"])
         rollout.fleet.command(*words)
         assert "quiet" not in rollout.config("b01")
+
+
+def test_a_report_that_cannot_be_written(boards: Callable[[int], Rollout]) -> None:
+    """Before the first change that is reason enough not to begin; later nothing of it is any board's fault."""
+    rollout = boards(3)
+    rollout.differs(*rollout.boards)
+    before = rollout.domids()
+    done = rollout.run(check=False, xen_rollout_dest="/proc/nowhere")
+    assert done.returncode != 0
+    assert "nothing was changed: the report cannot be written (xen_rollout_dest): " in told(done)
+    assert rollout.domids() == before
+    (rollout.fleet.folder / "ansible.cfg").write_text("[defaults]\nshow_custom_stats = true\n")
+    rollout.health(f"rm -rf {rollout.out}; touch {rollout.out}")
+    done = rollout.run(check=False)
+    assert done.returncode != 0
+    assert "3 hosts, 3 batches: 3 changed" in told(done)
+    assert [line.split()[0] for line in rollout.asked] == ["b01", "b02", "b03"]
+    assert "the report could not be written (xen_rollout_dest): " in told(done)
+    assert "CUSTOM STATS" in told(done)
+
+
+def test_a_canary_that_is_lost_before_its_first_change(boards: Callable[[int], Rollout]) -> None:
+    """It was well when it was read, so it is the canary; the others do not go without one."""
+    rollout = boards(3)
+    rollout.differs(*rollout.boards)
+    before = rollout.domids()
+    rollout.leaves("b01")
+    done = rollout.run(check=False)
+    assert done.returncode != 0
+    assert rollout.rows() == {"b01": "offline", "b02": "not reached", "b03": "not reached"}
+    assert "stopped: b01 was lost before its first change" in told(done)
+    assert rollout.domids() == before
+    words = shlex.split(rollout.report()["resume"])
+    assert words[-1] == "b01,b02,b03"
+
+
+def test_a_link_that_is_cut_in_the_middle_of_a_guest(boards: Callable[[int], Rollout]) -> None:
+    """What was begun there goes on by itself; the way back waits for that, and does not take it for what was before."""
+    rollout = boards(2)
+    rollout.differs("b01", "b02")
+    rollout.cut_off("b01")
+    rollout.boards["b01"].guest_answers("answer", "linux1", after=8.0)
+    before = rollout.domids()
+    with rollout.breaking("b01"):
+        done = rollout.run(check=False)
+    assert done.returncode != 0
+    assert rollout.rows() == {"b01": "rolled back", "b02": "not reached"}
+    assert "1 restored" in rollout.reason("b01")
+    assert "quiet" not in rollout.config("b01")
+    assert rollout.domids()["b01"] not in (None, before["b01"])
+    assert not held(rollout.boards["b01"].root / "run/xen-virtio/guest-linux1.lock")
+
+
+def test_a_name_of_a_checkpoint_is_used_once(boards: Callable[[int], Rollout]) -> None:
+    """One of before would lead back too far; one that this rollout took is what the command to resume goes on with."""
+    rollout = boards(1)
+    rollout.differs("b01")
+    rollout.run(xen_rollout_checkpoint="mine")
+    before = rollout.domids()
+    rollout.differs("b01", cmdline="debug")
+    done = rollout.run(check=False, xen_rollout_checkpoint="mine")
+    assert done.returncode != 0
+    assert (rollout.rows(), rollout.domids()) == ({"b01": "failed"}, before)
+    assert "nothing was changed: " in rollout.reason("b01")
+    assert "checkpoint mine is there already" in rollout.reason("b01")
+    sick = rollout.fleet.folder / "sick"
+    sick.touch()
+    rollout.health(f"test ! -e {sick}")
+    rollout.run(check=False, xen_rollout_checkpoint="rollout-two")
+    assert rollout.rows() == {"b01": "rolled back"}
+    sick.unlink()
+    rollout.fleet.command(*shlex.split(rollout.report()["resume"]))
+    assert rollout.rows() == {"b01": "changed"}
+    assert "debug" in rollout.config("b01")
+
+
+def test_no_wait_is_endless(boards: Callable[[int], Rollout]) -> None:
+    """A board that says nothing when it is read and one whose task does not end are named, and others are done."""
+    rollout = boards(3)
+    rollout.differs(*rollout.boards)
+    before = rollout.domids()
+    rollout.hangs("b02")
+    rollout.boards["b01"].guest_answers("hang", "linux1")
+    more = {
+        "guest_plan_timeout": 30,
+        "xen_rollout_task_timeout": 30,
+        "guest_shutdown_timeout": 600,
+        "xen_rollout_serial": "100%",
+    }
+    done = rollout.run(check=False, **more)
+    assert done.returncode != 0
+    assert rollout.rows()["b02"] == "failed"
+    assert "30" in rollout.reason("b02")
+    assert rollout.rows()["b01"] in ("rolled back", "failed")
+    assert "30" in rollout.reason("b01")
+    assert rollout.rows()["b03"] == "changed"
+    assert rollout.domids()["b02"] == before["b02"]
 
 
 def test_a_share_may_fail_and_what_failed_may_stay(boards: Callable[[int], Rollout]) -> None:

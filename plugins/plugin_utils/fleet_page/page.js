@@ -416,8 +416,15 @@ SPDX-License-Identifier: GPL-3.0-or-later
     }
   });
   apply();
-  const open = /^#host-(\d+)$/.exec(location.hash);
-  if (open && hosts[Number(open[1])]) jump(hosts[Number(open[1])]);
+  const addressed = () => {
+    const found = /^#host-(\d+)$/.exec(location.hash);
+    return found ? hosts[Number(found[1])] : undefined;
+  };
+  addEventListener("hashchange", () => {
+    const one = addressed();
+    if (one && !one.node.hidden) jump(one);
+  });
+  if (addressed()) jump(addressed());
   else if (hosts.length && hosts[0].standing.length) {
     hosts[0].node.open = true;
     build(hosts[0]);

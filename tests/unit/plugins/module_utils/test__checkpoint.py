@@ -49,6 +49,8 @@ SAME = replace(RUNS, domid=5, uuid="u5")
 BY_HAND = replace(SAME, made_from=None)
 PENDING = replace(RUNS, config=B)
 LOST = replace(RUNS, lost=["xvda"])
+ASKED = replace(RUNS, asked=True)
+LEAVING = replace(RUNS, leaving=True)
 CRASHED = replace(OTHER, run_state="crashed")
 
 FILES: dict[str, str | None] = {"/k/old": "aa"}
@@ -80,6 +82,18 @@ PLANS: list[tuple[str, Standing, Standing, tuple[str, str, str | None, str]]] = 
         ("restored", "running", A, "allowed"),
     ),
     ("lost a disk", RUNS, LOST, ("restored", "running", A, "unhealthy")),
+    ("asked to shut down since", RUNS, ASKED, ("restored", "running", A, "unhealthy")),
+    ("had been asked then", ASKED, ASKED, ("unchanged", "configured", None, "unhealthy")),
+    ("took note of it", RUNS, LEAVING, ("restored", "restarted", A, "allowed")),
+    ("was leaving then", LEAVING, LEAVING, ("unchanged", "configured", None, "unhealthy")),
+    (
+        "asked twice, took note of one",
+        RUNS,
+        replace(LEAVING, asked=True),
+        ("restored", "running", A, "unhealthy"),
+    ),
+    ("asked and made anew", ASKED, SAME, ("unchanged", "configured", None, "unhealthy")),
+    ("was to go anyway", DOWN, LEAVING, ("restored", "shutdown", None, "unhealthy")),
     ("had lost it then", LOST, LOST, ("unchanged", "configured", None, "unhealthy")),
     (
         "had lost it, made anew, lost it",
@@ -347,5 +361,8 @@ def test_no_name_of_a_checkpoint(name: str) -> None:
     ("keep", "gone"), [(1, ["c", "b", "a"]), (2, ["b", "a"]), (3, ["a"]), (4, []), (9, [])]
 )
 def test_the_oldest_go(keep: int, gone: list[str]) -> None:
-    taken = [("1", "a"), ("2", "b"), ("3", "c"), ("2", "fresh")]
-    assert outdated(taken, keep, "fresh") == gone
+    names = {"1": "a", "2": "b", "3": "c"}
+    taken = [(when, f"rollout-{name}") for when, name in names.items()]
+    taken += [("2", "rollout-fresh"), ("0", "by-hand")]
+    assert outdated(taken, keep, "rollout-fresh") == [f"rollout-{name}" for name in gone]
+    assert outdated(taken, keep, "by-hand") == []

@@ -308,3 +308,47 @@ def test_a_large_fleet(show: Show) -> None:
 def test_a_link_opens_its_host(show: Show) -> None:
     seen = show(small(), "#host-3")
     assert texts(seen, ".host[open] .name") == ["board-a, ok"]
+    # typed into the address of the page that is open, too
+    seen.js("location.hash = '#host-4'; new Promise((done) => addEventListener('hashchange', done))")
+    assert texts(seen, ".host[open] .name") == ["board-a, ok", "board-e, ok"]
+    seen.js("location.hash = '#host-99'; new Promise((done) => addEventListener('hashchange', done))")
+    assert texts(seen, ".host[open] .name") == ["board-a, ok", "board-e, ok"]
+
+
+#: What is the matter with a disk → how its wire, its dot and its guest's box are drawn.
+COLOURS = {
+    "attached": "ok",
+    "unknown": "ok",
+    "pending": "warning",
+    "drifted": "warning",
+    "stale": "warning",
+    "closing": "error",
+    "closed": "error",
+    "missing": "error",
+}
+
+
+def test_colours_by_health(show: Show) -> None:
+    """Each disk in the picture as it is; what is said by colour is another colour, and on top of what is well."""
+    drift = [{"node": "/n", "what": "value", "expected": "1", "found": "2"}]
+    guests = [
+        guest(health, number, disk("xvda", f"/dev/vg/{health}", health=health, drift=drift))
+        for number, health in enumerate(COLOURS, 2)
+    ]
+    seen = show([entry("b01", read(*guests))])
+    named = "[...document.querySelectorAll('.picture g')].filter((one) => one.querySelector(':scope > .dot'))"
+    drawn = seen.js(
+        f"{named}.map((one) => [one.querySelector('.big').textContent, one.querySelector('.box').classList[1], "
+        "one.querySelector('.dot').classList[1]])"
+    )
+    assert {name: (box, dot) for name, box, dot in drawn} == {
+        name: (kind, kind) for name, kind in COLOURS.items()
+    }
+    wires = seen.js("[...document.querySelectorAll('.wire')].map((one) => one.classList[1])")
+    assert sorted(wires) == sorted(COLOURS.values())
+    assert wires[:2] == ["ok", "ok"]
+    strokes = {
+        kind: seen.js(f"getComputedStyle(document.querySelector('.wire.{kind}')).stroke")
+        for kind in set(COLOURS.values())
+    }
+    assert len(set(strokes.values())) == 3, strokes

@@ -16,7 +16,6 @@ from ansible_collections.xen.virtio.plugins.module_utils._findings import (
     AUDIT_BINDING,
     AUDIT_CODES,
     CODES,
-    AcceptanceError,
 )
 from ansible_collections.xen.virtio.plugins.plugin_utils._fleet_report import (
     FleetError,
@@ -172,6 +171,29 @@ CASES: list[tuple[str, Json, list[Found]]] = [
         "a shared target of guests that nobody judged",
         entry(result=read(guest("a", 2, disk(), **LESS), guest("b", 3, disk("xvdb"), **LESS))),
         [("error", "target-shared", "b", "xvdb")],
+    ),
+    (
+        "a shared target whose writers are not the first",
+        entry(
+            result=read(
+                guest("a", 2, disk(access="ro"), **LESS),
+                guest("b", 3, disk("xvdb"), **LESS),
+                guest("c", 4, disk("xvdc"), **LESS),
+            )
+        ),
+        [("error", "target-shared", "b", "xvdb"), ("error", "target-shared", "c", "xvdc")],
+    ),
+    (
+        "a shared target of which the first was judged",
+        entry(
+            result=read(
+                guest("linux1", 2, disk()),
+                guest("b", 3, disk("xvdb"), **LESS),
+                guest("c", 4, disk("xvdc"), **LESS),
+                compared=comparison(compared("linux1")),
+            )
+        ),
+        [("error", "target-shared", "c", "xvdc")],
     ),
     (
         "all of them read",
@@ -402,10 +424,102 @@ def test_accepted_findings_stand_apart() -> None:
     assert exceeding(whole, "none") == []
 
 
-@pytest.mark.parametrize("code", ["store", "target-shared", "nonsense"])
-def test_what_nobody_accepts(code: str) -> None:
-    with pytest.raises(AcceptanceError, match="b01: accept: .*" + code):
-        report(entry(accept=[{"code": code, "reason": "so"}]))
+DAEMON = {"path": "/usr/bin/virtio-disk", "real_path": "/opt/virtio-disk", "version": "1.4 (0a1b2c3d4e5f)"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "daemon", "words"),
+    [
+        ({}, DAEMON, None),
+        ({"install": "package"}, DAEMON, None),
+        ({"install": "source", "version": "1.4"}, DAEMON, None),
+        ({"install": "source", "version": "1.5"}, DAEMON, "is 1.4 (0a1b2c3d4e5f), and 1.5 is declared"),
+        ({"install": "binary", "checksum": "sha256:0A1B2C3D4E5F6071"}, DAEMON, None),
+        (
+            {"install": "binary", "checksum": f"sha256:{'f' * 64}"},
+            DAEMON,
+            "and sha256:ffffffffffff is declared",
+        ),
+        ({"install": "source", "version": "1.5"}, {**DAEMON, "version": None}, "is (unknown), and 1.5"),
+        ({"install": "source", "version": "1.5"}, {**DAEMON, "real_path": None}, None),  # missing, not old
+    ],
+)
+def test_a_daemon_that_is_not_the_declared_one(wanted: Json, daemon: Json, words: str | None) -> None:
+    one = {**driver(inside_of(daemon=daemon)), "backend": wanted}
+    (host,) = report(one)["hosts"]
+    told = [each["message"] for each in host["findings"] if each["code"] == "daemon-outdated"]
+    assert len(told) == (words is not None)
+    assert (words or "") in "".join(told)
+
+
+@pytest.mark.parametrize(
+    ("disks", "headroom", "words"),
+    [
+        (6, None, None),
+        (6, 3, None),
+        (6, 2, "serves 6 disks and has room for 2 more in xenstore's quota"),
+        (1, 0, "serves 1 disks and has room for no more"),
+        (49, 6, None),
+        (50, 5, "room for 5 more"),
+        (0, 0, None),
+    ],
+)
+def test_room_is_told_before_there_is_none(disks: int, headroom: int | None, words: str | None) -> None:
+    result = read(backends=[backend(disks=disks, headroom=headroom)])
+    (host,) = report(entry(result=result))["hosts"]
+    told = [each["message"] for each in host["findings"] if each["code"] == "quota"]
+    assert len(told) == (words is not None)
+    assert (words or "") in "".join(told)
+
+
+def inside_of(**more: Any) -> Json:
+    """What module fleet_info returns of a driver domain."""
+    return {"side": "backend", "backend": inside(1, **more)}
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"accept": [{"code": "store", "reason": "so"}]}, "xen_accept: store cannot be accepted"),
+        ({"accept": [{"code": "target-shared", "reason": "so"}]}, "xen_accept: target-shared cannot"),
+        ({"accept": [{"code": "nonsense", "reason": "so"}]}, "xen_accept: unknown code 'nonsense'"),
+        ({"accept": [{"code": "quota"}]}, "xen_accept: quota needs a reason"),
+        ({"accept": [{"kode": "quota"}]}, "xen_accept: unknown key 'kode'"),
+        ({"accept": ["quota"]}, "xen_accept: a mapping with code and reason is expected"),
+        ({"accept": "quota"}, "xen_accept: a list is expected"),
+        ({"driver_domains": {"DomD": "b1-domd"}}, "xen_driver_domains: DomD: a mapping with its host"),
+        ({"driver_domains": {"DomD": 5}}, "xen_driver_domains: DomD: a mapping with its host"),
+        ({"driver_domains": 5}, "xen_driver_domains is a mapping"),
+        ({"driver_domains": "DomD"}, "xen_driver_domains is a mapping"),
+        ({"problems": ["xen_guests: two guests are called a"]}, "two guests are called a"),
+    ],
+)
+def test_variables_that_make_no_sense_are_a_finding_of_their_host(said: Json, words: str) -> None:
+    """What else is known of it stays, what else is accepted stays accepted, and other hosts are not touched."""
+    good = {"code": "guest-unmanaged", "domain": "linux1", "reason": "not ours"}
+    more = {**said, "accept": [good, *said["accept"]]} if isinstance(said.get("accept"), list) else said
+    bad = {**entry("b01", declared=[]), **more}
+    whole = report(bad, entry("b02"))
+    one, other = whole["hosts"]
+    assert (one["name"], one["status"], other["status"]) == ("b01", "error", "ok")
+    (finding,) = [each for each in one["findings"] if each["code"] == "inventory"]
+    assert finding["message"].startswith("what the inventory says of b01 makes no sense: ")
+    assert words in finding["message"]
+    assert [domain["name"] for domain in one["domains"]] == ["linux1"]
+    (unmanaged,) = [each for each in one["findings"] if each["code"] == "guest-unmanaged"]
+    assert unmanaged["accepted"] == ("not ours" if isinstance(more.get("accept"), list) else None)
+
+
+def test_what_kept_a_host_from_being_read_is_told_once() -> None:
+    failed = {"failed": True, "msg": "xen_guests: two guests are called a"}
+    said = {"name": "b01", "problems": ["xen_guests: two guests are called a"]}
+    for read_of in (failed, {}):
+        (host,) = report({**said, "read": read_of})["hosts"]
+        assert [each["code"] for each in host["findings"]] == ["host-unknown"]
+        assert "two guests are called a" in host["findings"][0]["message"]
+    off = {"unreachable": True, "msg": "no route"}
+    (host,) = report({**said, "read": off})["hosts"]
+    assert [each["code"] for each in host["findings"]] == ["inventory", "host-unknown"]
 
 
 def test_a_launcher_that_is_older_than_others() -> None:

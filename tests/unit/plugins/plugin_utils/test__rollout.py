@@ -19,6 +19,7 @@ from ansible_collections.xen.virtio.plugins.plugin_utils._rollout import (
     percentage_of,
     planned,
     serial_of,
+    since_of,
 )
 from ansible_collections.xen.virtio.plugins.plugin_utils._rollout_boards import (
     CHANGED,
@@ -39,7 +40,7 @@ def names(number: int) -> list[str]:
 
 
 def settings(**more: Any) -> Settings:
-    return Settings(**{"started": "now", "checkpoint": "rollout-1", "sources": ("inventory",), **more})
+    return Settings(**{"started": "now", "checkpoint": "rollout-1", "by_hand": ("-i", "inventory"), **more})
 
 
 def work(name: str, **more: Any) -> Board:
@@ -133,6 +134,9 @@ def test_what_is_no_name() -> None:
     with pytest.raises(RolloutError, match="no host is called 'b09'"):
         planned([work("b01")], settings(canary=("b09",), known=("b01", "b02")))
     assert planned([work("b01")], settings(canary=("b02",), known=("b01", "b02")))["batches"] == [["b01"]]
+    for wrong in ("yesterday", "2026-05-04", "2026-05-04T10:11:12"):
+        with pytest.raises(RolloutError, match="xen_rollout_resume"):
+            since_of(wrong)
     for wrong in ("", "../x", "-a", "x" * 65, "a b"):
         with pytest.raises(RolloutError, match="xen_rollout_checkpoint"):
             checkpoint_of(wrong)
@@ -169,6 +173,33 @@ def test_whether_it_may_begin(others: list[Board], words: str | None) -> None:
         assert words in report["stopped"]
         assert reason(report, "b01").startswith("the rollout did not begin; ")
         assert advanced(report, 1, {"b01": DONE}) == report
+
+
+@pytest.mark.parametrize(
+    ("subset", "limit"),
+    [
+        ("", "'all:!b01'"),
+        ("rack1", "'rack1:!b01'"),
+        ("rack1:&prod", "'rack1:&prod:!b01'"),
+        ("b01,b02", "'b01,b02,!b01'"),
+        ("@left file", "'@left file:!b01'"),
+    ],
+)
+def test_what_is_left_out_is_left_out_of_what_was_meant(subset: str, limit: str) -> None:
+    for one in (Board("b01", REFUSED, "no kernel"), Board("b01", OFFLINE, "off", fatal=True)):
+        report = planned([one, work("b02")], settings(subset=subset))
+        assert report["stopped"].endswith(f"--limit {limit}")
+
+
+def test_the_way_back_by_hand_says_where_things_are() -> None:
+    places = {"state_dir": "/data/xen state", "socket": "/run/s"}
+    way = ("-i", "inv", "--become", "--vault-id", "dev@prompt")
+    begun = advanced(planned([work("b01", places=places)], settings(by_hand=way)), 1)
+    (row,) = advanced(begun, 1, {"b01": {"begun": True}})["hosts"]
+    assert row["by_hand"] == (
+        "ansible b01 -i inv --become --vault-id dev@prompt -m xen.virtio.checkpoint -a "
+        "'name=rollout-1 state=restored state_dir='\"'\"'/data/xen state'\"'\"' socket=/run/s'"
+    )
 
 
 def test_where_there_is_nothing_to_do_nothing_is_kept_from_beginning() -> None:
@@ -234,7 +265,7 @@ def test_what_becomes_of_a_board(outcome: Json, status: str, words: str) -> None
     assert rows(report) == {"b01": status, "b02": "not reached"}
     assert words in reason(report, "b01")
     bad = status in ("failed", "rolled back")
-    assert (report["stopped"] is not None) == bad
+    assert (report["stopped"] is not None) == (bad or status == "offline")
     by_hand = report["hosts"][0]["by_hand"]
     if status == "failed" and outcome.get("begun"):
         assert (
@@ -274,10 +305,33 @@ def test_the_threshold(failing: int, lost: int, share: float, stops: bool) -> No
         assert reason(ended(report, "later"), "b05").startswith("the rollout stopped before; to be done")
 
 
-def test_lost_before_its_first_change_stops_only_where_that_is_said() -> None:
-    for fatal in (False, True):
-        report = advanced(planned([work("b01", fatal=fatal), work("b02")], settings()), 1, {"b01": {}})
-        assert (report["stopped"] is not None) == fatal
+@pytest.mark.parametrize(
+    ("serial", "number", "outcomes", "fatal", "words"),
+    [
+        ((1,), 1, {}, False, "b01 was lost before its first change, and so none of the first batch"),
+        ((2,), 1, {}, False, "b01, b02 were lost before their first change"),
+        ((2,), 1, {"b01": DONE}, False, None),
+        ((2,), 1, {"b01": DONE}, True, "b02 failed in batch 1 of 2"),
+        ((2,), 1, {"b01": {**WRONG, "begun": False}}, False, "b01 failed in batch 1 of 2: 1 of 2"),
+        ((4,), 1, {}, False, None),  # nobody comes after it
+        ((1,), 2, {"b01": DONE}, False, None),
+        ((1,), 2, {"b01": DONE}, True, "b02 failed in batch 2 of 4"),
+    ],
+)
+def test_lost_before_its_first_change(
+    serial: tuple[int], number: int, outcomes: Json, fatal: bool, words: str | None
+) -> None:
+    """It is no failure, and nobody takes its word for the change either."""
+    report = planned([work(name, fatal=fatal) for name in names(4)], settings(serial=serial))
+    for batch in range(1, number + 1):
+        assert report["stopped"] is None
+        report = advanced(advanced(report, batch), batch, outcomes)
+    assert report["stopped"] is None if words is None else words in report["stopped"]
+
+
+def test_a_share_that_may_fail_is_no_proof() -> None:
+    report = planned([work(name) for name in names(4)], settings(serial=(2,), max_fail=50.0))
+    assert "b02 was lost" in advanced(advanced(report, 1), 1, {"b01": BACK})["stopped"]
 
 
 def test_many_boards_are_left_in_a_file() -> None:
@@ -286,6 +340,24 @@ def test_many_boards_are_left_in_a_file() -> None:
     assert ended(report, "later")["resume"].endswith("b29,b30")
     few = planned([work("b01")], settings())
     assert ended(few, "later", "/out/rollout.limit")["resume"].endswith("--limit b01")
+
+
+@pytest.mark.parametrize(
+    ("named", "command", "again"),
+    [
+        (False, (), ""),
+        (True, (), " -e xen_rollout_resume=2026-05-04T10:11:12Z"),
+        (
+            True,
+            ("-e", "xen_rollout_resume=2026-05-04T10:11:12Z"),
+            " -e xen_rollout_resume=2026-05-04T10:11:12Z",
+        ),
+    ],
+)
+def test_a_name_that_was_given_is_gone_on_with(named: bool, command: tuple[str, ...], again: str) -> None:
+    more = {"named": named, "since": "2026-05-04T10:11:12Z", "command": ("ansible-playbook", *command)}
+    report = ended(planned([work("b01")], settings(**more)), "later")
+    assert report["resume"] == f"ansible-playbook{again} --limit b01"
 
 
 def test_an_end_in_mid_batch_is_no_success() -> None:

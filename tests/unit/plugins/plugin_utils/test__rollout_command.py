@@ -9,7 +9,10 @@ import shlex
 from typing import Any
 
 import pytest
-from ansible_collections.xen.virtio.plugins.plugin_utils._rollout_command import command_of
+from ansible_collections.xen.virtio.plugins.plugin_utils._rollout_command import by_hand, command_of
+
+#: As Ansible's own settings have them.
+DEFAULTS: dict[str, Any] = {"forks": 5, "timeout": 10, "connection": "ssh", "become_method": "sudo"}
 
 
 @pytest.mark.parametrize(
@@ -36,9 +39,46 @@ from ansible_collections.xen.virtio.plugins.plugin_utils._rollout_command import
             {"private_key_file": "/k", "remote_user": "root"},
             "xen.virtio.rollout --user root --private-key /k",
         ),
+        (
+            {
+                "vault_password_files": ["/v1", "/v2"],
+                "forks": 50,
+                "become_user": "ops",
+                "become_method": "doas",
+            },
+            "xen.virtio.rollout --forks 50 --vault-password-file /v1 --vault-password-file /v2 "
+            "--become-method doas --become-user ops",
+        ),
+        (
+            {
+                "connection": "paramiko",
+                "ssh_common_args": "-o ProxyJump=gate",
+                "timeout": 30,
+                "ask_pass": True,
+            },
+            "xen.virtio.rollout --connection paramiko --timeout 30 '--ssh-common-args=-o ProxyJump=gate' --ask-pass",
+        ),
+        ({**DEFAULTS, "tags": ("all",)}, "xen.virtio.rollout"),
     ],
 )
 def test_what_is_given_again(arguments: dict[str, Any], words: str) -> None:
-    found = command_of(arguments)
+    found = command_of(arguments, DEFAULTS)
     assert found == ["ansible-playbook", *shlex.split(words)]
     assert "secret" not in " ".join(found)
+
+
+def test_the_same_way_by_hand() -> None:
+    """What reaches hosts, and nothing of what the play did there."""
+    arguments = {
+        **DEFAULTS,
+        "args": ("site/rollout.yml",),
+        "inventory": ("inv",),
+        "subset": "b07",
+        "extra_vars": ("@vars.yml", "xen_rollout_soak=5 ansible_user=secret"),
+        "tags": ("guests",),
+        "forks": 50,
+        "become": True,
+        "vault_password_files": ["/v"],
+    }
+    words = "-i inv -e @vars.yml -e ansible_user=... --vault-password-file /v --become"
+    assert by_hand(arguments, DEFAULTS) == words.split()
