@@ -30,6 +30,7 @@ _HOST: dict[str, dict[str, Any]] = {
     "lib_dir": {"type": "path", "default": "/usr/local/lib/xen-virtio"},
     "unit_dir": {"type": "path", "default": "/etc/systemd/system"},
     "xen": {"type": "raw"},
+    "hidden": {"type": "list", "elements": "str", "default": []},
 }
 
 

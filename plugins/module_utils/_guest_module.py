@@ -27,6 +27,7 @@ from ._guestlock import LOCK_DIR
 from ._guestoptions import GUEST_ARGUMENT_SPEC
 from ._guestplan import RECREATE, STATES
 from ._guestrun import Settings
+from ._guestsecrets import Hidden, HiddenError
 from ._guestwish import OURS, WishError, read_wishes
 from ._report import Result
 from ._store import StoreError
@@ -64,7 +65,9 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "images_dir": {"type": "path", "default": IMAGES_DIR},
     "lock_dir": {"type": "path", "default": LOCK_DIR},
     **accept_argument_spec(),
-    **host_argument_spec("xen", "xl_path", "userdata_dir", "config_dir", "state_dir", "lib_dir", "unit_dir"),
+    **host_argument_spec(
+        "xen", "xl_path", "userdata_dir", "config_dir", "state_dir", "lib_dir", "unit_dir", "hidden"
+    ),
 }
 
 CONSTRAINTS: dict[str, Any] = {
@@ -78,14 +81,15 @@ CONSTRAINTS: dict[str, Any] = {
 #: Options in seconds; none of them is ever long.
 _SECONDS = ("shutdown_timeout", "create_timeout", "wait_timeout", "settle", "lock_timeout")
 
-ENDINGS = (*EXPECTED, AcceptanceError, DeclarationError, TargetError, WishError)
+ENDINGS = (*EXPECTED, AcceptanceError, DeclarationError, HiddenError, TargetError, WishError)
 
 
 def job_of(params: dict[str, Any], *, check: bool = False, autostart: Autostart | None = None) -> Job:
     """A task's options as a job.
 
     Raises:
-        AcceptanceError, DeclarationError, GuestError, GuestFileError, TargetError, WishError: what is wrong and where.
+        AcceptanceError, DeclarationError, GuestError, GuestFileError, HiddenError, TargetError, WishError: what is
+            wrong and where.
     """
     for option in _SECONDS:
         seconds(option, params[option])
@@ -120,6 +124,7 @@ def job_of(params: dict[str, Any], *, check: bool = False, autostart: Autostart 
         state_dir=params["state_dir"],
         images_dir=params["images_dir"],
         autostart=autostart,
+        hidden=Hidden.of(params["hidden"]),
     )
 
 
