@@ -34,8 +34,9 @@ from ._checkpointlook import Checkpoints, Place, load_restore, look, paths_of, s
 from ._detached import say
 from ._files import content_of
 from ._guest import EXPECTED, run
-from ._guestfiles import Checksums, GuestFileError
+from ._guestfiles import Checksums
 from ._guestkeep import Keeper
+from ._guestkept import GuestFileError
 from ._guestlock import LockError, locked, locked_guests
 from ._guestplan import CONFIGURED, GONE
 from ._guestrun import beside

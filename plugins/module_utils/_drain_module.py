@@ -23,7 +23,8 @@ from ._drainlook import Place, plan
 from ._drainrun import load, save
 from ._files import wanted
 from ._guest import EXPECTED
-from ._guestfiles import boot_id, file_name
+from ._guestfiles import boot_id
+from ._guestkept import file_name
 from ._guestlock import LOCK_DIR
 from ._snapshot import Domain, UnknownDomainError
 

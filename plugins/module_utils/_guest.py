@@ -33,7 +33,8 @@ from ._guestconfig import (
     read_guest,
     render_guest,
 )
-from ._guestfiles import IMAGES_DIR, STATE_DIR, GuestFileError, Image, Made, Records, boot_id, image_missing
+from ._guestfiles import IMAGES_DIR, STATE_DIR, Made, Records, boot_id, image_missing
+from ._guestkept import GuestFileError, Image
 from ._guestlock import LockError, locked_guests
 from ._guestpicture import from_guests
 from ._guestplan import (

@@ -21,11 +21,11 @@ from typing import Any
 from ._dialect import OPTIONS, DialectError, parse_dialect
 from ._diskstatus import DEAD, LAUNCHER_NODE, REASON_NODE, STATUS_NODE, plain
 from ._layout import STATE_INIT_WAIT
-from ._preflight import NODES_BACKEND, WATCHES_ATTACHED, WATCHES_IDLE
+from ._preflight import headroom
+from ._protocol import OPS
 from ._snapshot import Quota, Snapshot
 from ._store import Answer, Request, Store, StoreError, read
 from ._survey import USERDATA_DIR, EmptyStoreError, Scope, survey
-from ._wire import OPS
 from ._xl import Xl, XlError
 
 #: What Linux tells of the hypervisor (Documentation/ABI/stable/sysfs-hypervisor-xen).
@@ -286,19 +286,6 @@ def _quota(quota: Quota) -> dict[str, Any]:
         "used_watches": quota.used_watches,
         "assumed": quota.assumed,
     }
-
-
-def headroom(quota: Quota, disks: int) -> int:
-    """How many disks more a backend domain has room for.
-
-    Args:
-        quota: its limits, and what it uses where the daemon says so.
-        disks: how many it serves now; what they need counts where the daemon does not say.
-    """
-    nodes = quota.nodes - (disks * NODES_BACKEND if quota.used_nodes is None else quota.used_nodes)
-    # a disk that no daemon has taken up yet will want its watches too
-    watches = quota.watches - max(quota.used_watches or 0, disks * WATCHES_ATTACHED + WATCHES_IDLE)
-    return max(0, min(nodes // NODES_BACKEND, watches // WATCHES_ATTACHED))
 
 
 def _read_store(open_store: Callable[[], Store], userdata: str) -> _StoreView:

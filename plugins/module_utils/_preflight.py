@@ -29,6 +29,19 @@ NODES_BACKEND, NODES_GUEST, WATCHES_ATTACHED, WATCHES_IDLE = 18, 7, 2, 2
 DAEMON = "virtio-disk"
 
 
+def headroom(quota: Quota, disks: int) -> int:
+    """How many disks more a backend domain has room for.
+
+    Args:
+        quota: its limits, and what it uses where the daemon says so.
+        disks: how many it serves now; what they need counts where the daemon does not say.
+    """
+    nodes = quota.nodes - (disks * NODES_BACKEND if quota.used_nodes is None else quota.used_nodes)
+    # a disk that no daemon has taken up yet will want its watches too
+    watches = quota.watches - max(quota.used_watches or 0, disks * WATCHES_ATTACHED + WATCHES_IDLE)
+    return max(0, min(nodes // NODES_BACKEND, watches // WATCHES_ATTACHED))
+
+
 def preflight(picture: Picture) -> list[Finding]:
     """All findings over a picture: guest by guest, then what concerns several of them, then backend domains."""
     found: list[Finding] = []

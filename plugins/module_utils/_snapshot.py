@@ -143,6 +143,12 @@ class XenDisk:
     nodes: dict[str, str]
 
 
+#: Defaults per unprivileged domain where the daemon does not tell: tools/xenstored/core.c,
+#: tools/ocaml/xenstored/oxenstored.conf.in.
+DEFAULT_NODES = 1000
+DEFAULT_WATCHES_C, DEFAULT_WATCHES_OCAML = 128, 100
+
+
 @dataclass(frozen=True)
 class Quota:
     """A domain's limits in xenstored and what it uses of them.

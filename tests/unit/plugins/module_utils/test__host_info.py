@@ -14,9 +14,9 @@ from ansible_collections.xen.virtio.plugins.module_utils._host_info import (
     _sysfs_version,
     accepted,
     daemon_kind,
-    headroom,
     ioreq_support,
 )
+from ansible_collections.xen.virtio.plugins.module_utils._preflight import headroom
 from ansible_collections.xen.virtio.plugins.module_utils._snapshot import Quota
 from ansible_collections.xen.virtio.plugins.module_utils._store import StoreError
 
