@@ -15,7 +15,14 @@ from ._zipped import compile_once
 compile_once()
 
 from ._archive import ArchiveError, archive_bytes
-from ._argspec import STORE_MUTUALLY_EXCLUSIVE, host_argument_spec, store_argument_spec
+from ._argspec import (
+    LIMITS,
+    RESTORE_TIMEOUT,
+    STORE_MUTUALLY_EXCLUSIVE,
+    host_argument_spec,
+    limits_argument_spec,
+    store_argument_spec,
+)
 from ._checkpoint import (
     DONE,
     FAILED,
@@ -49,7 +56,7 @@ if TYPE_CHECKING:
 PRESENT, RESTORE, GONE = "present", "restored", "absent"
 
 #: Options in seconds.
-_LIMITS = ("shutdown_timeout", "create_timeout", "wait_timeout", "settle", "lock_timeout", "restore_timeout")
+_LIMITS = (*LIMITS, "restore_timeout")
 
 CHECKPOINT_ARGUMENT_SPEC: dict[str, Any] = {
     **store_argument_spec(),
@@ -60,12 +67,8 @@ CHECKPOINT_ARGUMENT_SPEC: dict[str, Any] = {
     "wait": {"type": "bool", "default": True},
     "unit": {"type": "str"},
     "force_destroy": {"type": "bool", "default": False},
-    "restore_timeout": {"type": "float", "default": 1800},
-    "shutdown_timeout": {"type": "float", "default": 60},
-    "create_timeout": {"type": "float", "default": 180},
-    "wait_timeout": {"type": "float", "default": 10},
-    "settle": {"type": "float", "default": 0.5},
-    "lock_timeout": {"type": "float", "default": 60},
+    "restore_timeout": {"type": "float", "default": RESTORE_TIMEOUT},
+    **limits_argument_spec(),
     "lock_dir": {"type": "path", "default": LOCK_DIR},
     **host_argument_spec(
         "xen", "xl_path", "userdata_dir", "config_dir", "state_dir", "lib_dir", "unit_dir", "hidden"

@@ -12,9 +12,11 @@ from ._zipped import compile_once
 compile_once()
 
 from ._argspec import (
+    LIMITS,
     STORE_MUTUALLY_EXCLUSIVE,
     accept_argument_spec,
     host_argument_spec,
+    limits_argument_spec,
     open_store,
     store_argument_spec,
 )
@@ -56,11 +58,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "guests": {"type": "raw"},
     "rollback": {"type": "bool", "default": True},
     "backup": {"type": "bool", "default": True},
-    "shutdown_timeout": {"type": "float", "default": 60},
-    "create_timeout": {"type": "float", "default": 180},
-    "wait_timeout": {"type": "float", "default": 10},
-    "settle": {"type": "float", "default": 0.5},
-    "lock_timeout": {"type": "float", "default": 60},
+    **limits_argument_spec(),
     "targets": {"type": "dict", "default": {}},
     "images_dir": {"type": "path", "default": IMAGES_DIR},
     "lock_dir": {"type": "path", "default": LOCK_DIR},
@@ -78,9 +76,6 @@ CONSTRAINTS: dict[str, Any] = {
     "required_one_of": [("guests", "name")],
 }
 
-#: Options in seconds; none of them is ever long.
-_SECONDS = ("shutdown_timeout", "create_timeout", "wait_timeout", "settle", "lock_timeout")
-
 ENDINGS = (*EXPECTED, AcceptanceError, DeclarationError, HiddenError, TargetError, WishError)
 
 
@@ -91,7 +86,7 @@ def job_of(params: dict[str, Any], *, check: bool = False, autostart: Autostart 
         AcceptanceError, DeclarationError, GuestError, GuestFileError, HiddenError, TargetError, WishError: what is
             wrong and where.
     """
-    for option in _SECONDS:
+    for option in LIMITS:
         seconds(option, params[option])
     guests = params["guests"]
     if guests is None:
