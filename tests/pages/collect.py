@@ -44,6 +44,8 @@ FIELDS = ("code", "severity", "domain", "vdev", "message", "why", "remedy")
 _PLAY_KEYS = ("fail_msg", "success_msg", "msg", "prompt")
 #: Of `str.format`, in a text that is filled in later.
 _FIELD = re.compile(r"(?<!\{)\{([a-z_]+)\}(?!\})")
+#: A version of ours, which changes with each release.
+_RELEASE = re.compile(r"\d+(\.\d+){2}")
 #: What Jinja takes for text: whichever quote comes first ends it.
 _QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 _WORD = re.compile(r"(?<![\w/\\<.-])[A-Za-z][A-Za-z']*(?![\w/\\>(=-])")
@@ -269,7 +271,7 @@ class _Reader:
         """A value as a reader is shown it: a constant by what it is, all else by its last name."""
         if isinstance(node, ast.Name) and node.id in self._constants:
             text = self._text(self._constants[node.id])
-            if text is not None:
+            if text is not None and not _RELEASE.fullmatch(text):
                 return text
         while isinstance(node, (ast.Subscript, ast.Call)):
             if isinstance(node, ast.Subscript):
