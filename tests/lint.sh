@@ -18,6 +18,6 @@ cd .cache/collections || exit 1
 own=ansible_collections/xen/virtio
 MYPYPATH=$PWD:$PWD/$own/tests:$PWD/$own/tests/system \
     "$bin/mypy" --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" --no-error-summary \
-    "$own/plugins" "$own/tests" || failed=1
+    "$own/plugins" "$own/tests" "$own/extensions/eda" "$own/docs/site/conf.py" "$own/conftest.py" "$own/noxfile.py" || failed=1
 [ $failed -eq 0 ] && echo 'lint: ruff and mypy have nothing to say'
 exit $failed

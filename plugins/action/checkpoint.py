@@ -9,10 +9,14 @@ import time
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
+from ansible_collections.xen.virtio.plugins.module_utils._argspec import LIMITS, RESTORE_TIMEOUT
 from ansible_collections.xen.virtio.plugins.plugin_utils._follow import Follower
 
-#: The module's own defaults, in seconds.
-LIMITS = {"restore_timeout": 1800.0, "shutdown_timeout": 60.0, "create_timeout": 180.0, "lock_timeout": 60.0}
+#: What a restore may take, in seconds.
+TAKES = {
+    "restore_timeout": RESTORE_TIMEOUT,
+    **{option: LIMITS[option] for option in ("shutdown_timeout", "create_timeout", "lock_timeout")},
+}
 #: Seconds for what a guest that was begun last needs beside these.
 MORE = 60.0
 
@@ -57,7 +61,7 @@ class ActionModule(Follower):
 def _limit(args: dict[str, Any]) -> float:
     """Seconds after which a restore has ended."""
     total = MORE
-    for option, default in LIMITS.items():
+    for option, default in TAKES.items():
         try:
             total += float(args.get(option, default))
         except (TypeError, ValueError):

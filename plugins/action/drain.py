@@ -9,9 +9,8 @@ import time
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
+from ansible_collections.xen.virtio.plugins.module_utils._argspec import FOLLOW
 from ansible_collections.xen.virtio.plugins.plugin_utils._follow import Follower
-
-FOLLOW = 3600.0
 
 
 class ActionModule(Follower):

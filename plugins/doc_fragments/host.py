@@ -54,6 +54,22 @@ options:
     default: /var/lib/xen-virtio
 """
 
+    HIDDEN = r"""
+options:
+  hidden:
+    description:
+      - Options of guests whose values are shown to nobody in results, reasons and differences, such as V(cmdline).
+      - Of C(extra_config) a key is named as in V(extra_config.bios), and V(extra_config) means all of them.
+      - The same options are hidden in the text of a configuration, and in libxl's record of a domain, where whatever
+        may stand for one of them is hidden as well.
+      - That something differs is told all the same. V(name) and V(disks) cannot be hidden. Passwords are hidden
+        without this, by their names.
+      - Errors may quote the line or the value that is wrong.
+    type: list
+    elements: str
+    default: []
+"""
+
     BOOT = r"""
 options:
   lib_dir:

@@ -31,6 +31,7 @@ from ._layout import (
     record_path,
 )
 from ._plan import Close, Remove, Repair, Step, Write, XlAttach, XlDetach
+from ._protocol import OPS
 from ._snapshot import Domain, LiveDisk, Snapshot
 from ._store import (
     Request,
@@ -46,7 +47,6 @@ from ._store import (
     write,
     write_children,
 )
-from ._wire import OPS
 from ._xl import Xl
 
 #: How long a backend may take to let go of a disk that is taken away: as long as libxl gives it

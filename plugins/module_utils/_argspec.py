@@ -30,12 +30,30 @@ _HOST: dict[str, dict[str, Any]] = {
     "lib_dir": {"type": "path", "default": "/usr/local/lib/xen-virtio"},
     "unit_dir": {"type": "path", "default": "/etc/systemd/system"},
     "xen": {"type": "raw"},
+    "hidden": {"type": "list", "elements": "str", "default": []},
 }
 
 
 def host_argument_spec(*names: str) -> dict[str, Any]:
     """Those of the options that say what a host is and where it keeps things; a new dict each time."""
     return {name: dict(_HOST[name]) for name in names}
+
+
+#: Seconds for what is done to a guest, where a task says nothing else.
+LIMITS: Mapping[str, float] = {
+    "shutdown_timeout": 60,
+    "create_timeout": 180,
+    "wait_timeout": 10,
+    "settle": 0.5,
+    "lock_timeout": 60,
+}
+#: The same for a whole restore, and for following the restart of a driver domain.
+RESTORE_TIMEOUT, FOLLOW = 1800, 3600
+
+
+def limits_argument_spec() -> dict[str, Any]:
+    """The options that say how long what is done to a guest may take; a new dict each time."""
+    return {name: {"type": "float", "default": default} for name, default in LIMITS.items()}
 
 
 def accept_argument_spec() -> dict[str, Any]:

@@ -19,8 +19,8 @@ from typing import Any
 
 from . import _daemons, _sysfiles
 from ._backend_rules import DEVICES, OPTIONS, Facts, Unit
-from ._daemons import ServedDisk
 from ._kernel import kernel_options, privcmd_restricted
+from ._served import ServedDisk
 from ._store import Node, Store, StoreError
 
 BACKEND = "backend/virtio_disk"

@@ -9,12 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import _daemons
-from ._daemons import Daemon, ServedDisk, Service
 from ._findings import ERROR, WARNING, Finding
 from ._preflight import headroom
-from ._snapshot import Quota
-from ._survey import DEFAULT_NODES, DEFAULT_WATCHES_OCAML
+from ._served import Daemon, ServedDisk, Service, services
+from ._snapshot import DEFAULT_NODES, DEFAULT_WATCHES_OCAML, Quota
 
 #: Every code a finding of a backend host can carry, with one line on the rule behind it.
 CODES: dict[str, str] = {
@@ -138,7 +136,7 @@ class Facts:
     @property
     def foreign(self) -> list[Service]:
         """Daemons that are not the launcher's, and what they do."""
-        found = _daemons.services(self.daemons, self.disks)
+        found = services(self.daemons, self.disks)
         return [one for one in found if one.daemon.ours is None]
 
     @property

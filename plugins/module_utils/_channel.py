@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ._protocol import OPS, PAYLOAD_MAX, REL_PATH_MAX
 from ._request import (
     DIRECTORY,
     ERROR,
@@ -33,9 +34,6 @@ from ._request import (
     StoreTimeout,
 )
 from ._wire import (
-    OPS,
-    PAYLOAD_MAX,
-    REL_PATH_MAX,
     Candidate,
     Link,
     Wire,

@@ -17,7 +17,14 @@ from ._zipped import compile_once
 compile_once()
 
 from ._archive import ArchiveError, archive_bytes
-from ._argspec import STORE_MUTUALLY_EXCLUSIVE, host_argument_spec, store_argument_spec
+from ._argspec import (
+    LIMITS,
+    RESTORE_TIMEOUT,
+    STORE_MUTUALLY_EXCLUSIVE,
+    host_argument_spec,
+    limits_argument_spec,
+    store_argument_spec,
+)
 from ._checkpoint import (
     DONE,
     FAILED,
@@ -43,7 +50,7 @@ from ._files import wanted
 from ._guest import EXPECTED
 from ._guestfiles import Checksums, boot_id
 from ._guestlock import LOCK_DIR, LockError, locked, locked_guests
-from ._guestsecrets import masked
+from ._guestsecrets import Hidden, HiddenError
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -51,7 +58,7 @@ if TYPE_CHECKING:
 PRESENT, RESTORE, GONE = "present", "restored", "absent"
 
 #: Options in seconds.
-_LIMITS = ("shutdown_timeout", "create_timeout", "wait_timeout", "settle", "lock_timeout", "restore_timeout")
+_LIMITS = (*LIMITS, "restore_timeout")
 
 CHECKPOINT_ARGUMENT_SPEC: dict[str, Any] = {
     **store_argument_spec(),
@@ -62,14 +69,12 @@ CHECKPOINT_ARGUMENT_SPEC: dict[str, Any] = {
     "wait": {"type": "bool", "default": True},
     "unit": {"type": "str"},
     "force_destroy": {"type": "bool", "default": False},
-    "restore_timeout": {"type": "float", "default": 1800},
-    "shutdown_timeout": {"type": "float", "default": 60},
-    "create_timeout": {"type": "float", "default": 180},
-    "wait_timeout": {"type": "float", "default": 10},
-    "settle": {"type": "float", "default": 0.5},
-    "lock_timeout": {"type": "float", "default": 60},
+    "restore_timeout": {"type": "float", "default": RESTORE_TIMEOUT},
+    **limits_argument_spec(),
     "lock_dir": {"type": "path", "default": LOCK_DIR},
-    **host_argument_spec("xen", "xl_path", "userdata_dir", "config_dir", "state_dir", "lib_dir", "unit_dir"),
+    **host_argument_spec(
+        "xen", "xl_path", "userdata_dir", "config_dir", "state_dir", "lib_dir", "unit_dir", "hidden"
+    ),
 }
 CHECKPOINT_CONSTRAINTS: dict[str, Any] = {"mutually_exclusive": [*STORE_MUTUALLY_EXCLUSIVE]}
 
@@ -86,7 +91,7 @@ _BRIEFLY = 1.0
 #: Seconds that the module itself follows at most: over a connection that may be lost, calls are better short.
 LONGEST_CALL = 15.0
 
-ENDINGS = (CheckpointError, DeclarationError, StepError, *EXPECTED, OSError)
+ENDINGS = (CheckpointError, DeclarationError, HiddenError, StepError, *EXPECTED, OSError)
 
 
 class _Call:
@@ -102,6 +107,7 @@ class _Call:
         self.options = {key: params[key] for key in _KEPT} | {"store": params["socket"] or params["xenbus"]}
         self.place = Place(self.options)
         self.kept = Checkpoints(str(params["state_dir"]))
+        self.hidden = Hidden.of(params["hidden"])
         self.warnings: list[str] = []
         self.diff: list[dict[str, str]] = []
 
@@ -210,7 +216,11 @@ class _Call:
         with self._still(chosen) as still, self.place.store() as store:
             live = look(self.place, store, self.place.xl(), Checksums(), paths_of(chosen.guests))
             rows = planned(chosen, live, hands)
-        diff = [_diff(guest, live[guest.name], row) for row, guest in _pairs(rows, chosen) if _acts(row)]
+        diff = [
+            _diff(guest, live[guest.name], row, self.hidden)
+            for row, guest in _pairs(rows, chosen)
+            if _acts(row)
+        ]
         failed = [row.error for row in rows if row.action == FAILED]
         if self.check or (still and not diff):
             told = " (not carried out: check mode)" if self.check and diff else ""
@@ -384,19 +394,18 @@ def _line(guest: Standing) -> str:
     return f"{guest.name}: {guest.run_state}{domain} ({config}{', autostart' if guest.autostart else ''})"
 
 
-def _diff(kept: Standing, live: Standing, row: Row) -> dict[str, str]:
+def _diff(kept: Standing, live: Standing, row: Row, hidden: Hidden) -> dict[str, str]:
     head = f"{kept.path} and guest {kept.name}"
     told = [f"# {why}\n" for why in row.why]
     return {
         "before_header": head,
         "after_header": head,
-        "before": _text(live.config) + "".join(told),
-        "after": _text(kept.config) + f"# {kept.run_state}, as it was\n",
+        "before": _text(hidden.text(live.config or "")) + "".join(told),
+        "after": _text(hidden.text(kept.config or "")) + f"# {kept.run_state}, as it was\n",
     }
 
 
-def _text(config: str | None) -> str:
-    text = masked(config or "")
+def _text(text: str) -> str:
     return text if not text or text.endswith("\n") else f"{text}\n"
 
 

@@ -29,7 +29,8 @@ from ._guest import Autostart, Job
 from ._guest_info import autostarted
 from ._guest_watch import virtio_disks
 from ._guestconfig import GuestError, read_guest
-from ._guestfiles import Checksums, Records, file_name, stage
+from ._guestfiles import Checksums, Records, stage
+from ._guestkept import file_name
 from ._guestplan import order_of
 from ._guestrun import Settings
 from ._guestwish import IMAGES, Wish

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,11 +31,12 @@ from ._checkpoint import (
     carry_out,
 )
 from ._checkpointlook import Checkpoints, Place, load_restore, look, paths_of, request_path, save_restore
-from ._detached import say
+from ._detached import run_unit, say
 from ._files import content_of
 from ._guest import EXPECTED, run
-from ._guestfiles import Checksums, GuestFileError, Records
+from ._guestfiles import Checksums, Records
 from ._guestkeep import Keeper
+from ._guestkept import GuestFileError
 from ._guestlock import LockError, locked, locked_guests
 from ._guestplan import CONFIGURED, GONE
 from ._guestrun import beside
@@ -237,23 +237,15 @@ def carry_out_here(
 
 def main(arguments: list[str]) -> int:
     """``python3 restore.pyz STATE``: carry out what a state file says; 0 where all guests are as kept."""
-    if len(arguments) != 1:
-        say("usage: restore.pyz STATE")
-        return 2
-    path = arguments[0]
-    stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda _number, _frame: stopping.set())
-    try:
-        restore = load_restore(path)
-        if restore is None:
-            say(f"FAILED {path}: there is no such file")
-            return 1
-        checkpoint = Checkpoints(str(restore.options["state_dir"])).read(restore.checkpoint)
-        if checkpoint is None:
-            say(f"FAILED there is no checkpoint {restore.checkpoint} any more")
-            return 1
-        carry_out_here(restore, checkpoint, path, say, stopping)
-    except (CheckpointError, LockError, OSError, KeyError) as error:
-        say(f"FAILED {error}")
-        return 1
-    return 0 if restore.outcome == "done" else 1
+    return run_unit("restore.pyz", arguments, _restore, (CheckpointError, LockError))
+
+
+def _restore(path: str, stopping: threading.Event) -> bool:
+    restore = load_restore(path)
+    if restore is None:
+        raise CheckpointError(f"{path}: there is no such file")
+    checkpoint = Checkpoints(str(restore.options["state_dir"])).read(restore.checkpoint)
+    if checkpoint is None:
+        raise CheckpointError(f"there is no checkpoint {restore.checkpoint} any more")
+    carry_out_here(restore, checkpoint, path, say, stopping)
+    return restore.outcome == "done"

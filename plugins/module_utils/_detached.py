@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 
 #: Seconds for systemd to answer.
 _SYSTEMD = 30.0
@@ -91,6 +94,33 @@ def _asked(argv: list[str]) -> subprocess.CompletedProcess[str]:
 def moment() -> str:
     """Now, ISO 8601 in UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def run_unit(
+    archive: str,
+    arguments: list[str],
+    work: Callable[[str, threading.Event], bool],
+    expected: tuple[type[Exception], ...],
+) -> int:
+    """What a unit's ``main`` does: work over a state file, the one argument; its exit status.
+
+    Args:
+        archive: the name of the archive.
+        arguments: of the command line.
+        work: is given the file's path, and what is set once somebody told the unit to stop; whether all is well.
+        expected: what ends it with a sentence.
+    """
+    if len(arguments) != 1:
+        say(f"usage: {archive} STATE")
+        return 2
+    endings: tuple[type[Exception], ...] = (*expected, OSError, KeyError)
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stopping.set())
+    try:
+        return 0 if work(arguments[0], stopping) else 1
+    except endings as error:
+        say(f"FAILED {error}")
+        return 1
 
 
 def say(text: str) -> None:

@@ -45,6 +45,7 @@ from ._settle import Outcome, settle
 from ._snapshot import Domain, ResolveError, Snapshot
 from ._store import Store, StoreError
 from ._survey import USERDATA_DIR, EmptyStoreError, Scope, survey
+from ._words import some
 from ._xl import Xl, XlError, host_release
 
 if TYPE_CHECKING:
@@ -325,13 +326,12 @@ def _wait(job: Job, progress: _Progress, store: Store, result: Result) -> dict[t
 
 def _not_attached(bad: list[Outcome], total: int, timeout: float, snapshot: Snapshot) -> str:
     shown = []
-    for outcome in bad[:5]:
+    for outcome in bad:
         guest = snapshot.domain(outcome.disk.domid).label
         backend = snapshot.domain(outcome.disk.backend_domid).label
         shown.append(f"{guest} {outcome.disk.vdev} at {backend}: {outcome.words}")
-    more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
     return (
-        f"{len(bad)} of {total} disks not attached within {timeout:g} s: {'; '.join(shown)}{more}. Look at the backend "
+        f"{len(bad)} of {total} disks not attached within {timeout:g} s: {some(shown, 5, '; ')}. Look at the backend "
         "domain: does virtio-disk run for that device, started after the disk's nodes were written, and can it open "
         "the target? (its log, and drivers/virtio-disk/status in xenstore)"
     )

@@ -14,7 +14,14 @@ from ._zipped import compile_once
 compile_once()
 
 from ._archive import ArchiveError, archive_bytes
-from ._argspec import STORE_MUTUALLY_EXCLUSIVE, host_argument_spec, store_argument_spec
+from ._argspec import (
+    FOLLOW,
+    LIMITS,
+    STORE_MUTUALLY_EXCLUSIVE,
+    host_argument_spec,
+    limits_argument_spec,
+    store_argument_spec,
+)
 from ._declaration import DeclarationError
 from ._detached import DetachedError, available, moment, start, under_way, unit_name
 from ._disk_module import as_text, seconds
@@ -23,7 +30,8 @@ from ._drainlook import Place, plan
 from ._drainrun import load, save
 from ._files import wanted
 from ._guest import EXPECTED
-from ._guestfiles import boot_id, file_name
+from ._guestfiles import boot_id
+from ._guestkept import file_name
 from ._guestlock import LOCK_DIR
 from ._snapshot import Domain, UnknownDomainError
 
@@ -31,7 +39,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
 #: Options in seconds.
-_LIMITS = ("shutdown_timeout", "create_timeout", "wait_timeout", "settle", "lock_timeout", "ready_timeout")
+_LIMITS = (*LIMITS, "ready_timeout")
 
 DRAIN_ARGUMENT_SPEC: dict[str, Any] = {
     **store_argument_spec(),
@@ -40,13 +48,9 @@ DRAIN_ARGUMENT_SPEC: dict[str, Any] = {
     "again": {"type": "bool", "default": False},
     "force_destroy": {"type": "bool", "default": False},
     "order": {"type": "list", "elements": "str", "default": []},
-    "shutdown_timeout": {"type": "float", "default": 60},
-    "create_timeout": {"type": "float", "default": 180},
-    "wait_timeout": {"type": "float", "default": 10},
-    "settle": {"type": "float", "default": 0.5},
-    "lock_timeout": {"type": "float", "default": 60},
+    **limits_argument_spec(),
     "ready_timeout": {"type": "float", "default": 180},
-    "follow": {"type": "float", "default": 3600},
+    "follow": {"type": "float", "default": FOLLOW},
     "lock_dir": {"type": "path", "default": LOCK_DIR},
     **host_argument_spec("xen", "xl_path", "userdata_dir", "config_dir", "state_dir"),
 }

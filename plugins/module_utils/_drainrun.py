@@ -10,13 +10,12 @@ how far it is stands in the state file, and nowhere else.
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from ._detached import moment, say
+from ._detached import moment, run_unit, say
 from ._drain import (
     BROKEN,
     DONE,
@@ -205,30 +204,23 @@ def _about(name: str, text: str) -> str:
 
 def main(arguments: list[str]) -> int:
     """``python3 drain.pyz STATE``: carry out what a state file says; 0 where all is back."""
-    if len(arguments) != 1:
-        say("usage: drain.pyz STATE")
-        return 2
-    path = arguments[0]
-    stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda _number, _frame: stopping.set())
-    try:
-        drain = load(path)
-        if drain is None:
-            say(f"FAILED {path}: there is no such file")
-            return 1
-        lock = f"drain-{os.path.basename(path)}"
-        with locked(str(drain.options["lock_dir"]), lock, f"the driver domain {drain.domain}", 60.0):
-            drain = load(path) or drain  # whoever held it may have gone on with it meanwhile
-            if drain.outcome is not None:
-                say(f"{drain.domain}: {drain.message or drain.outcome}")
-                return 0 if drain.outcome == DONE else 1
-            return _carry_out(drain, path, stopping)
-    except (StateError, LockError, OSError, KeyError) as error:
-        say(f"FAILED {error}")
-        return 1
+    return run_unit("drain.pyz", arguments, _drain, (StateError, LockError))
 
 
-def _carry_out(drain: Drain, path: str, stopping: threading.Event) -> int:
+def _drain(path: str, stopping: threading.Event) -> bool:
+    drain = load(path)
+    if drain is None:
+        raise StateError(f"{path}: there is no such file")
+    lock = f"drain-{os.path.basename(path)}"
+    with locked(str(drain.options["lock_dir"]), lock, f"the driver domain {drain.domain}", 60.0):
+        drain = load(path) or drain  # whoever held it may have gone on with it meanwhile
+        if drain.outcome is not None:
+            say(f"{drain.domain}: {drain.message or drain.outcome}")
+            return drain.outcome == DONE
+        return _carry_out(drain, path, stopping)
+
+
+def _carry_out(drain: Drain, path: str, stopping: threading.Event) -> bool:
     try:
         carry_out(drain, HostHands(drain, path, stopping))
     except Exception as error:  # nobody is there to see it: it has to stand in the state file
@@ -241,4 +233,4 @@ def _carry_out(drain: Drain, path: str, stopping: threading.Event) -> int:
     say(drain.message)
     for line in drain.lines():
         say(line)
-    return 0 if drain.outcome == "done" else 1
+    return drain.outcome == "done"

@@ -21,6 +21,7 @@ from ._findings import Finding, summary
 from ._guest import EXPECTED, Job, run
 from ._guestfiles import IMAGES_DIR, STATE_DIR
 from ._guestrun import Settings
+from ._guestsecrets import NOTHING, Hidden
 from ._guestwish import OURS, Wish, WishError, read_wishes
 from ._report import Result
 from ._snapshot import MADE_BY_XL
@@ -43,7 +44,7 @@ OpenStore = Callable[[], Store]
 
 @dataclass(frozen=True)
 class Places:
-    """Where a host keeps things, and how long to wait: the options of the module."""
+    """Where a host keeps things, how long to wait, and what to show to nobody: the options of the module."""
 
     userdata: str = USERDATA_DIR
     config_dir: str = CONFIG_DIR
@@ -52,6 +53,7 @@ class Places:
     settle: float = 0.0
     wait_timeout: float = 10.0
     xen: str | None = None
+    hidden: Hidden = NOTHING
 
 
 @dataclass
@@ -216,6 +218,7 @@ def _run(
         targets=targets,
         state_dir=places.state_dir,
         images_dir=places.images_dir,
+        hidden=places.hidden,
     )
     with open_store() as store:
         return run(job, store, xl)

@@ -17,6 +17,7 @@ from . import _backend_info, _backend_rules, _fleet_info
 from ._argspec import STORE_MUTUALLY_EXCLUSIVE, host_argument_spec, open_store, store_argument_spec
 from ._disk_module import as_text, seconds
 from ._guestfiles import IMAGES_DIR
+from ._guestsecrets import Hidden
 from ._storage import Storage
 from ._target import TargetError, read_targets
 from ._xl import AskedOnce
@@ -38,7 +39,9 @@ FLEET_INFO_ARGUMENT_SPEC: dict[str, Any] = {
     "settle": {"type": "float", "default": 0},
     "wait_timeout": {"type": "float", "default": 10},
     "images_dir": {"type": "path", "default": IMAGES_DIR},
-    **host_argument_spec("xen", "xl_path", "userdata_dir", "config_dir", "state_dir", "lib_dir", "unit_dir"),
+    **host_argument_spec(
+        "xen", "xl_path", "userdata_dir", "config_dir", "state_dir", "lib_dir", "unit_dir", "hidden"
+    ),
 }
 FLEET_INFO_CONSTRAINTS: dict[str, Any] = {"mutually_exclusive": list(STORE_MUTUALLY_EXCLUSIVE)}
 
@@ -68,6 +71,7 @@ def dom0(params: Mapping[str, Any]) -> dict[str, Any]:
         settle=seconds("settle", params["settle"]),
         wait_timeout=seconds("wait_timeout", params["wait_timeout"]),
         xen=params["xen"],
+        hidden=Hidden.of(params["hidden"]),
     )
     return _fleet_info.gather(
         AskedOnce(params["xl_path"], timeout=XL_TIMEOUT),

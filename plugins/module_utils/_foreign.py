@@ -19,8 +19,8 @@ from typing import Any
 
 from . import _daemons
 from ._backend_rules import serving
-from ._daemons import Daemon, Service
 from ._files import FileChange
+from ._served import Daemon, Service
 
 #: Where systemd looks for units, first come first (systemd.unit(5)).
 FOLDERS = (

@@ -18,6 +18,7 @@ from ._argspec import STORE_MUTUALLY_EXCLUSIVE, open_store, store_argument_spec
 from ._backend_info import init_system, read_store
 from ._backend_rules import service_as_dict
 from ._foreign import UNIT_NAME, ForeignError, Plan, Systemd, as_result, carry_out, survey
+from ._served import services
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -58,7 +59,7 @@ def _end(module: AnsibleModule, systemd: Systemd) -> None:
     names = [name for name in (os.path.basename(params["daemon"] or ""),) if name]
     # a store that does not answer makes no daemon idle: its open files have to
     disks = read_store(partial(open_store, params)).get("disks", [])
-    found = [one for one in _daemons.services(_daemons.find(names), disks) if one.daemon.ours is None]
+    found = [one for one in services(_daemons.find(names), disks) if one.daemon.ours is None]
     made = survey(found, systemd, names=names, always=params["units"], disrupt=params["disrupt"])
     result = {**as_result(made), "foreign": [service_as_dict(one) for one in found], "restored": []}
     if made.refusals:

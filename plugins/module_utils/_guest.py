@@ -33,7 +33,8 @@ from ._guestconfig import (
     read_guest,
     render_guest,
 )
-from ._guestfiles import IMAGES_DIR, STATE_DIR, GuestFileError, Image, Made, Records, boot_id, image_missing
+from ._guestfiles import IMAGES_DIR, STATE_DIR, Made, Records, boot_id, image_missing
+from ._guestkept import GuestFileError, Image
 from ._guestlock import LockError, locked_guests
 from ._guestpicture import from_guests
 from ._guestplan import (
@@ -57,9 +58,9 @@ from ._guestplan import (
     see_disks,
     standing_of,
 )
-from ._guestrecord import Change, disk_order, record_changes, shown
+from ._guestrecord import Change, disk_order, hide, hide_record, record_changes, shown
 from ._guestrun import RunError, Settings, Task, Worker
-from ._guestsecrets import masked
+from ._guestsecrets import NOTHING, Hidden
 from ._guestwish import IMAGES, Wish
 from ._picture import Picture
 from ._plan import UNCHANGED, PlanError, backend_of, make_plan
@@ -93,6 +94,7 @@ class Job:
         targets: what is known of storage in driver domains.
         state_dir, images_dir: where records and images are kept.
         autostart: what has to change for a guest to come up with the host, or not.
+        hidden: options whose values are shown to nobody.
         judged: preflight looks at the guests (not at boot, where nobody could react).
     """
 
@@ -105,6 +107,7 @@ class Job:
     state_dir: str = STATE_DIR
     images_dir: str = IMAGES_DIR
     autostart: Autostart | None = None
+    hidden: Hidden = NOTHING
     judged: bool = True
 
 
@@ -295,7 +298,7 @@ class _Call:
         _own(wish, found)
         changes = [Change(*one) for one in compare(found, wanted, default_type=_default_type())]
         if changes:
-            guest.config = changes
+            guest.config = hide(changes, self.job.hidden)
         else:
             guest.text = now  # the same in other words
 
@@ -475,16 +478,17 @@ class _Call:
         if not sight.unknown and guest.parsed is not None:
             said = guest.spec.options
             before = guest.made.parsed if guest.made is not None and guest.about else None
+            recorded = record_changes(
+                guest.parsed,
+                record,
+                before or None,
+                uuid="uuid" in said,
+                maxmem="maxmem" in said,
+                maxvcpus="maxvcpus" in said,
+            )
             sight.domain = [
-                *record_changes(
-                    guest.parsed,
-                    record,
-                    before or None,
-                    uuid="uuid" in said,
-                    maxmem="maxmem" in said,
-                    maxvcpus="maxvcpus" in said,
-                ),
-                *self._files(guest),
+                *hide_record(recorded, self.job.hidden),
+                *hide(self._files(guest), self.job.hidden),
                 *sight.domain,
             ]
 
@@ -738,7 +742,7 @@ class _Call:
         """The difference a person is shown, before anything becomes different."""
         for guest in self.guests:
             if _changes(guest) or guest.decision.reasons or guest.decision.refusal:
-                self.result.diff.append(_diff(guest))
+                self.result.diff.append(_diff(guest, self.job.hidden))
             self.result.diff += [change.as_diff() for change in guest.autostart]
 
     def _look_again(self) -> None:
@@ -916,7 +920,7 @@ def _default_type() -> str:
     return "pv" if os.uname().machine in ("x86_64", "i686", "i586") else "pvh"
 
 
-def _diff(guest: _Guest) -> dict[str, str]:
+def _diff(guest: _Guest, hidden: Hidden) -> dict[str, str]:
     """What becomes of a guest, as text for ``--diff``."""
     decision, sight = guest.decision, guest.sight
     before = _decoded(guest.before) if guest.before is not None else ""
@@ -926,12 +930,10 @@ def _diff(guest: _Guest) -> dict[str, str]:
     elif decision.remove:
         after = ""
     lines = [(_now(guest), _then(guest))] if _now(guest) != _then(guest) else []
-    lines += [
-        (f"{change.option}: {shown(change.told[0], 200)}", f"{change.option}: {shown(change.told[1], 200)}")
-        for change in sight.domain
-    ]
+    lines += [_sides(change) for change in sight.domain]
     lines += [(f"disk {lost.vdev}: {lost.why}", f"disk {lost.vdev}: attached") for lost in sight.lost]
     lines += [(f"disk {vdev}: {words}", f"disk {vdev}: as declared") for vdev, words in sight.drift]
+    veiled = [_sides(change) for change in sight.config or () if _veiled(change)]
     head = f"{guest.wish.path} and guest {guest.wish.name}"
     if before == after:
         before = after = ""
@@ -939,13 +941,25 @@ def _diff(guest: _Guest) -> dict[str, str]:
     return {
         "before_header": head,
         "after_header": head,
-        "before": _joined(masked(before), (line[0] for line in lines)),
-        "after": _joined(masked(after), (line[1] for line in lines)),
+        "before": _joined(hidden.text(before), (line[0] for line in lines), (line[0] for line in veiled)),
+        "after": _joined(hidden.text(after), (line[1] for line in lines), (line[1] for line in veiled)),
     }
 
 
-def _joined(text: str, lines: Iterable[str]) -> str:
-    listed = [f"# domain: {line}\n" for line in lines]
+def _sides(change: Change) -> tuple[str, str]:
+    before, after = change.told
+    another = " (another one)" if _veiled(change) else ""
+    return f"{change.option}: {shown(before, 200)}", f"{change.option}: {shown(after, 200)}{another}"
+
+
+def _veiled(change: Change) -> bool:
+    """Whether what may be shown of both sides is the same, so that a text with both shows no difference."""
+    before, after = change.told
+    return bool(before == after)
+
+
+def _joined(text: str, domain: Iterable[str], veiled: Iterable[str]) -> str:
+    listed = [*(f"# file: {line}\n" for line in veiled), *(f"# domain: {line}\n" for line in domain)]
     glue = "" if not text or text.endswith("\n") else "\n"
     return f"{text}{glue}{''.join(listed)}"
 

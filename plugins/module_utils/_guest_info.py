@@ -21,7 +21,7 @@ from ._dialect import Dialect, DialectError, parse_dialect
 from ._disk_info import disks_of, settled
 from ._guestconfig import GuestError, as_mapping, read_guest
 from ._guestfiles import STATE_DIR, Records
-from ._guestsecrets import without_secrets
+from ._guestsecrets import NOTHING, Hidden
 from ._snapshot import Domain, Snapshot, UnknownDomainError, is_domid, resolve
 from ._store import Answer, Store, directory, read
 from ._survey import USERDATA_DIR, Scope, survey
@@ -84,6 +84,7 @@ def gather(
     config_dir: str = CONFIG_DIR,
     state_dir: str = STATE_DIR,
     xen: object = None,
+    hidden: Hidden = NOTHING,
 ) -> HostGuests:
     """Some or all guests of a host.
 
@@ -98,6 +99,7 @@ def gather(
         config_dir: the folder of configurations.
         state_dir: the folder of what module guest keeps.
         xen: the host's release; None asks the host.
+        hidden: options whose values are not told, unless `texts` are.
 
     Raises:
         ResolveError: a name that several domains have, or that is not believed.
@@ -119,6 +121,7 @@ def gather(
         records=Records(state_dir),
         texts=texts,
         autostart=autostarted(state_dir),
+        hidden=hidden,
     )
     sizes = _sizes(store, chosen, toolstack)
     guests = [_guest(one, snapshot, toolstack, sizes, reader) for one in chosen]
@@ -261,6 +264,7 @@ class _Reader:
     records: Records
     texts: bool
     autostart: frozenset[str] = frozenset()
+    hidden: Hidden = NOTHING
 
     def config(self, found: FoundConfig) -> dict[str, Any]:
         """A configuration as results have it."""
@@ -315,7 +319,7 @@ class _Reader:
         except (ConfigError, GuestError) as error:
             return {"declaration": None, "notes": [], "error": str(error), **shown}
         meant = as_mapping(spec)
-        declaration = meant if self.texts else without_secrets("", meant)
+        declaration = meant if self.texts else self.hidden.values(meant)
         return {"declaration": declaration, "notes": notes, "error": None, **shown}
 
 

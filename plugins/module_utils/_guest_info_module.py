@@ -22,6 +22,7 @@ from ._argspec import (
 from ._dialect import DialectError
 from ._disk_module import EXPECTED, as_text, seconds
 from ._guest_info import gather
+from ._guestsecrets import Hidden, HiddenError
 from ._xl import Xl
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ XL_TIMEOUT = 60.0
 GUEST_INFO_ARGUMENT_SPEC: dict[str, Any] = {
     **store_argument_spec(),
     **domains_argument_spec(),
-    **host_argument_spec("xen", "xl_path", "userdata_dir", "config_dir", "state_dir"),
+    **host_argument_spec("xen", "xl_path", "userdata_dir", "config_dir", "state_dir", "hidden"),
     "configs": {"type": "bool", "default": False},
     "texts": {"type": "bool", "default": False},
 }
@@ -56,8 +57,9 @@ def main_guest_info(module: AnsibleModule) -> None:
                 config_dir=params["config_dir"],
                 state_dir=params["state_dir"],
                 xen=params["xen"],
+                hidden=Hidden.of(params["hidden"]),
             )
-    except (*EXPECTED, DialectError) as error:
+    except (*EXPECTED, DialectError, HiddenError) as error:
         module.fail_json(msg=as_text(str(error)))
     except OSError as error:
         module.fail_json(msg=as_text(f"{error.filename}: {error.strerror}; see config_dir"))

@@ -12,9 +12,11 @@ from ._zipped import compile_once
 compile_once()
 
 from ._argspec import (
+    LIMITS,
     STORE_MUTUALLY_EXCLUSIVE,
     accept_argument_spec,
     host_argument_spec,
+    limits_argument_spec,
     open_store,
     store_argument_spec,
 )
@@ -27,6 +29,7 @@ from ._guestlock import LOCK_DIR
 from ._guestoptions import GUEST_ARGUMENT_SPEC
 from ._guestplan import RECREATE, STATES
 from ._guestrun import Settings
+from ._guestsecrets import Hidden, HiddenError
 from ._guestwish import OURS, WishError, read_wishes
 from ._report import Result
 from ._store import StoreError
@@ -55,16 +58,14 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "guests": {"type": "raw"},
     "rollback": {"type": "bool", "default": True},
     "backup": {"type": "bool", "default": True},
-    "shutdown_timeout": {"type": "float", "default": 60},
-    "create_timeout": {"type": "float", "default": 180},
-    "wait_timeout": {"type": "float", "default": 10},
-    "settle": {"type": "float", "default": 0.5},
-    "lock_timeout": {"type": "float", "default": 60},
+    **limits_argument_spec(),
     "targets": {"type": "dict", "default": {}},
     "images_dir": {"type": "path", "default": IMAGES_DIR},
     "lock_dir": {"type": "path", "default": LOCK_DIR},
     **accept_argument_spec(),
-    **host_argument_spec("xen", "xl_path", "userdata_dir", "config_dir", "state_dir", "lib_dir", "unit_dir"),
+    **host_argument_spec(
+        "xen", "xl_path", "userdata_dir", "config_dir", "state_dir", "lib_dir", "unit_dir", "hidden"
+    ),
 }
 
 CONSTRAINTS: dict[str, Any] = {
@@ -75,19 +76,17 @@ CONSTRAINTS: dict[str, Any] = {
     "required_one_of": [("guests", "name")],
 }
 
-#: Options in seconds; none of them is ever long.
-_SECONDS = ("shutdown_timeout", "create_timeout", "wait_timeout", "settle", "lock_timeout")
-
-ENDINGS = (*EXPECTED, AcceptanceError, DeclarationError, TargetError, WishError)
+ENDINGS = (*EXPECTED, AcceptanceError, DeclarationError, HiddenError, TargetError, WishError)
 
 
 def job_of(params: dict[str, Any], *, check: bool = False, autostart: Autostart | None = None) -> Job:
     """A task's options as a job.
 
     Raises:
-        AcceptanceError, DeclarationError, GuestError, GuestFileError, TargetError, WishError: what is wrong and where.
+        AcceptanceError, DeclarationError, GuestError, GuestFileError, HiddenError, TargetError, WishError: what is
+            wrong and where.
     """
-    for option in _SECONDS:
+    for option in LIMITS:
         seconds(option, params[option])
     guests = params["guests"]
     if guests is None:
@@ -120,6 +119,7 @@ def job_of(params: dict[str, Any], *, check: bool = False, autostart: Autostart 
         state_dir=params["state_dir"],
         images_dir=params["images_dir"],
         autostart=autostart,
+        hidden=Hidden.of(params["hidden"]),
     )
 
 

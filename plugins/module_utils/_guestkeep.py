@@ -19,7 +19,7 @@ from typing import Any
 
 from . import _archive, _guestboot
 from ._files import FileChange, gone, linked, wanted
-from ._guestfiles import GuestFileError
+from ._guestkept import GuestFileError
 from ._guestplan import GONE
 from ._guestwish import Wish
 

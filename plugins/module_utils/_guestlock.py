@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 
-from ._guestfiles import file_name
+from ._guestkept import file_name
 
 LOCK_DIR = "/run/xen-virtio"
 _PAUSE = 0.1

@@ -16,7 +16,7 @@ from ._diskspec import Declared
 from ._findings import WARNING, Finding
 from ._guestrecord import Change
 from ._layout import RECORD, STATE_CLOSED, STATE_CLOSING, STATE_INITIALISING
-from ._plan import ADDED, REMOVED, DiskPlan, Step, XlAttach, XlDetach, vdev_of
+from ._plan import ADDED, REMOVED, DiskPlan, Step, vdev_of
 from ._plan import GuestPlan as DisksPlan
 from ._snapshot import LiveDisk
 from ._vdev import VdevError, canonical, devid
@@ -473,8 +473,3 @@ def order_of(disks: Iterable[Declared]) -> list[int]:
         except VdevError:
             continue
     return numbers
-
-
-def attaches(steps: Iterable[Step]) -> bool:
-    """Whether there is anything among steps for xl's block commands."""
-    return any(isinstance(step, (XlAttach, XlDetach)) for step in steps)

@@ -14,11 +14,11 @@ Disks are left to the store, which knows more of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ._guestsecrets import without_secrets
+from ._guestsecrets import HIDDEN, Hidden, without_secrets
 from ._vdev import VdevError, devid
 
 KIB = 1024
@@ -90,12 +90,14 @@ class Change:
         before: as it is.
         after: as declared.
         live: it can be changed while the guest runs.
+        hidden: its values are shown to nobody.
     """
 
     option: str
     before: Any
     after: Any
     live: bool = False
+    hidden: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """As results carry it."""
@@ -104,7 +106,9 @@ class Change:
 
     @property
     def told(self) -> tuple[Any, Any]:
-        """Before and after as a result may hold them: without passwords."""
+        """Before and after as a result may hold them: without passwords, and what is hidden."""
+        if self.hidden:
+            return None if self.before is None else HIDDEN, None if self.after is None else HIDDEN
         return without_secrets(self.option, self.before), without_secrets(self.option, self.after)
 
     @property
@@ -112,6 +116,18 @@ class Change:
         """In a few words, for a message."""
         before, after = self.told
         return f"{self.option}: {shown(before)} -> {shown(after)}"
+
+
+def hide(changes: Iterable[Change], hidden: Hidden) -> list[Change]:
+    """Changes of a configuration, those that are hidden marked so."""
+    return [replace(one, hidden=True) if hidden.covers(one.option) else one for one in changes]
+
+
+def hide_record(changes: Iterable[Change], hidden: Hidden) -> list[Change]:
+    """The same of changes that `record_changes` found, in libxl's words."""
+    return [
+        replace(one, hidden=True) if hidden.covers_record(one.option, _AS_SAID) else one for one in changes
+    ]
 
 
 def shown(value: Any, longest: int = 60) -> str:
@@ -257,6 +273,12 @@ def _option(path: str) -> str:
         if top.startswith(prefix) and "." not in top[len(prefix) :]:
             return top[len(prefix) :]
     return top
+
+
+#: Options that a record calls as a configuration does, and that stand for no other one.
+_AS_SAID = frozenset(
+    {"uuid", "root", "extra", *OPTIONS.values(), *(OPTIONS.get(path, _option(path)) for path in _SAID)}
+)
 
 
 def _whole(flat: Mapping[str, Any], path: str) -> Any:

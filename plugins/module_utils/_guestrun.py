@@ -27,8 +27,6 @@ from ._files import FileChange
 from ._guestconfig import GuestError, GuestSpec, read_guest
 from ._guestfiles import (
     Checksums,
-    GuestFileError,
-    Image,
     Made,
     Records,
     Staged,
@@ -38,6 +36,7 @@ from ._guestfiles import (
     store_image,
 )
 from ._guesthold import Departure, writers
+from ._guestkept import GuestFileError, Image
 from ._guestlock import CREATE, locked
 from ._guestplan import STOPPED, Decision, order_of
 from ._layout import backend_path

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import os
+import posixpath
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from typing import Any
 
 from ._declaration import nearest
 from ._guestconfig import OURS, GuestError, GuestSpec, declare_guest, split_guest, stored_name
-from ._guestfiles import Image, file_name, read_image
+from ._guestkept import Image, file_name, read_image
 from ._guestplan import GONE, RECREATE, STATES
 
 #: Options of a config that may be an image: ``{src, checksum}``.
@@ -202,10 +202,10 @@ def _path(name: str, path: object, config_dir: str) -> str:
     if path is None:
         if not config_dir.startswith("/"):
             raise WishError(f"config_dir is an absolute path, not {config_dir!r}")
-        return os.path.join(config_dir, f"{file_name(name)}.cfg")
+        return posixpath.join(config_dir, f"{file_name(name)}.cfg")
     if not isinstance(path, str) or not path.startswith("/") or "\0" in path or path.endswith("/"):
         raise WishError(f"{name}: path is the absolute path of its configuration, not {path!r}")
-    return os.path.normpath(path)
+    return posixpath.normpath(path)
 
 
 __all__ = ["IMAGES", "OURS", "GuestError", "Wish", "WishError", "read_wishes"]

@@ -22,10 +22,10 @@ from ._dialect import OPTIONS, DialectError, parse_dialect
 from ._diskstatus import DEAD, LAUNCHER_NODE, REASON_NODE, STATUS_NODE, plain
 from ._layout import STATE_INIT_WAIT
 from ._preflight import headroom
+from ._protocol import OPS
 from ._snapshot import Quota, Snapshot
 from ._store import Answer, Request, Store, StoreError, read
 from ._survey import USERDATA_DIR, EmptyStoreError, Scope, survey
-from ._wire import OPS
 from ._xl import Xl, XlError
 
 #: What Linux tells of the hypervisor (Documentation/ABI/stable/sysfs-hypervisor-xen).

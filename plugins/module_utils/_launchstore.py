@@ -236,10 +236,6 @@ class StoreSide:
         """At the next look."""
         self._all = True
 
-    def look_again(self, keys: Iterable[Key]) -> None:
-        """At these too, at the next look."""
-        self._touched.update(keys)
-
     def look(self, remembered: Iterable[Key]) -> dict[Key, Disk] | None:
         """The disks as they are; None where the store does not know our own domain. Raises StoreError.
 

@@ -12,6 +12,7 @@ from typing import Any
 from ._diskspec import DiskSpecError, parse, to_mapping
 from ._guestdeclare import OURS
 from ._vdev import VdevError, devid
+from ._words import some
 
 
 class MergeError(ValueError):
@@ -126,8 +127,7 @@ def _limit(given: object) -> list[str]:
 def _known(name: object, names: list[str], place: str) -> None:
     if name not in names:
         close = difflib.get_close_matches(str(name), names, n=1)
-        listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {listed or 'none'}"
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {some(names, 12) or 'none'}"
         raise MergeError(f"{place}: no guest is called {name!r}; {hint}")
 
 

@@ -402,17 +402,7 @@ class _Guest:
         )
         self.guest.disks.append(disk)
         if number in self.xen:
-            self.findings.append(
-                Finding(
-                    "mixed-specification",
-                    ERROR,
-                    self.declaration.domain,
-                    disk.vdev,
-                    f"{disk.vdev} is a xen disk of this guest already",
-                    "libxl can list neither once a guest has both kinds.",
-                    "Remove the xen disk first (specification: xen, state: absent).",
-                )
-            )
+            self._refuse_mixed(disk.vdev, "xen")
             return
         if live is None:
             disk.action = ADDED
@@ -532,17 +522,7 @@ class _Guest:
         )
         self.guest.disks.append(disk)
         if number in self.live and not self.live[number].invented:
-            self.findings.append(
-                Finding(
-                    "mixed-specification",
-                    ERROR,
-                    self.declaration.domain,
-                    disk.vdev,
-                    f"{disk.vdev} is a virtio disk of this guest already",
-                    "libxl can list neither once a guest has both kinds.",
-                    "Remove the virtio disk first (specification: virtio, state: absent).",
-                )
-            )
+            self._refuse_mixed(disk.vdev, "virtio")
             return
         disk.differences = tuple(_xen_differences(spec, backend.domid, live))
         if live is not None and not disk.differences:
@@ -555,6 +535,19 @@ class _Guest:
         except DiskSpecError as error:
             raise PlanError(f"{self.declaration.domain}: {disk.vdev}: {error}") from error
         self._needs_xl(disk.vdev)
+
+    def _refuse_mixed(self, vdev: str, kind: str) -> None:
+        self.findings.append(
+            Finding(
+                "mixed-specification",
+                ERROR,
+                self.declaration.domain,
+                vdev,
+                f"{vdev} is a {kind} disk of this guest already",
+                "libxl can list neither once a guest has both kinds.",
+                f"Remove the {kind} disk first (specification: {kind}, state: absent).",
+            )
+        )
 
     def _detach(self, live: XenDisk, vdev: str) -> None:
         disk = DiskPlan(vdev, live.devid, REMOVED, specification="xen", xen_live=live)

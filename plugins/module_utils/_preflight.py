@@ -20,6 +20,7 @@ from ._mmio import LIMIT, SLOT, SPI_FIRST, VPL011_SPI
 from ._picture import Backend, Key, Picture, PicturedDisk, PicturedGuest
 from ._snapshot import Quota
 from ._target import BLOCK, FILE, HELD, MISSING, UNKNOWN, Target
+from ._words import some
 
 #: What one virtio disk costs in xenstore (counted in a real store): nodes owned by the backend domain,
 #: nodes owned by the guest, watches of the backend domain's daemon while attached, and idle.
@@ -553,14 +554,12 @@ def _backends_down(disks: list[PicturedDisk], picture: Picture) -> Iterable[Find
         )
         if backend.reason and backend.status == DEAD:
             told += f" ({backend.reason})"
-        named = list(guests)
-        more = f" and {len(named) - 5} more" if len(named) > 5 else ""
         yield Finding(
             "backend-down",
             ERROR if backend.status is not None and picture.waiting else WARNING,
             backend.label,
             None,
-            f"{backend.label} {told} (drivers/virtio-disk/status), and disks of {', '.join(named[:5])}{more} "
+            f"{backend.label} {told} (drivers/virtio-disk/status), and disks of {some(list(guests), 5)} "
             "have yet to be taken up",
             "Nobody may be there to serve them: xl gives up after ten seconds and takes the guest down again.",
             f"Start virtio-disk in {backend.label} (role xen.virtio.virtio_disk_backend), or have its unit say "

@@ -10,13 +10,13 @@ Sources: ``xen/include/public/io/xs_wire.h`` and ``docs/misc/xenstore.txt`` of X
 from __future__ import annotations
 
 import errno
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
+from os import strerror
 from typing import Callable, NamedTuple, Union
 
-from ._wire import ABS_PATH_MAX, OPS, PAYLOAD_MAX, REL_PATH_MAX
+from ._protocol import ABS_PATH_MAX, OPS, PAYLOAD_MAX, REL_PATH_MAX
 
 DIRECTORY = OPS["DIRECTORY"]
 READ = OPS["READ"]
@@ -108,7 +108,7 @@ class StoreError(Exception):
         if len(path) > _SHOWN:
             path = f"{path[:_SHOWN]}…"
         number = self.errno
-        why = self.detail or _MEANINGS.get(self.code) or (os.strerror(number) if number else "refused")
+        why = self.detail or _MEANINGS.get(self.code) or (strerror(number) if number else "refused")
         remedy = self.remedy
         return f"xenstore {self.operation} {path}: {why} ({self.code})" + (f"; {remedy}" if remedy else "")
 

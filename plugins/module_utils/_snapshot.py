@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from ._diskstatus import DiskStatus
 from ._layout import BACKEND, FRONTEND, RECORD, STATE_CLOSED, STATE_INITIALISING, Branch
+from ._words import some
 
 MADE_BY_XL, MADE_ELSEWHERE, MAKER_UNKNOWN = "xl", "other", "unknown"
 
@@ -143,6 +144,12 @@ class XenDisk:
     nodes: dict[str, str]
 
 
+#: Defaults per unprivileged domain where the daemon does not tell: tools/xenstored/core.c,
+#: tools/ocaml/xenstored/oxenstored.conf.in.
+DEFAULT_NODES = 1000
+DEFAULT_WATCHES_C, DEFAULT_WATCHES_OCAML = 128, 100
+
+
 @dataclass(frozen=True)
 class Quota:
     """A domain's limits in xenstored and what it uses of them.
@@ -244,5 +251,4 @@ def _one(text: str, domains: dict[int, Domain], named: list[Domain], trust: str)
 
 def _known(domains: dict[int, Domain]) -> str:
     listed = [f"{d.label} ({d.domid})" for d in sorted(domains.values(), key=lambda d: d.domid) if d.alive]
-    shown = ", ".join(listed[:12]) + (f" and {len(listed) - 12} more" if len(listed) > 12 else "")
-    return f"known are {shown}" if listed else "xenstored knows no domain"
+    return f"known are {some(listed, 12)}" if listed else "xenstored knows no domain"

@@ -26,7 +26,11 @@ from ._diskstatus import (
     plain,
 )
 from ._layout import DEVICE_KIND, Branch, backend_domid, number
+from ._protocol import OPS
 from ._snapshot import (
+    DEFAULT_NODES,
+    DEFAULT_WATCHES_C,
+    DEFAULT_WATCHES_OCAML,
     DOMID_LIMIT,
     MADE_BY_XL,
     MADE_ELSEWHERE,
@@ -38,18 +42,12 @@ from ._snapshot import (
     XenDisk,
 )
 from ._store import Answer, Request, Store, StoreError, directory, get_perms, read, read_children
-from ._wire import OPS
 
 #: Where libxl keeps a domain's record (``libxl__userdata_path``, tools/libs/light/libxl_dom.c).
 USERDATA_DIR = "/var/lib/xen"
 _USERDATA = re.compile(r"userdata-d\.(\d{1,5})\.([0-9a-f-]{36})\.libxl-json\Z")
 
 _CONTROL, _IS_DOMAIN_INTRODUCED = OPS["CONTROL"], OPS["IS_DOMAIN_INTRODUCED"]
-
-#: Defaults per unprivileged domain where the daemon does not tell: tools/xenstored/core.c,
-#: tools/ocaml/xenstored/oxenstored.conf.in.
-DEFAULT_NODES = 1000
-DEFAULT_WATCHES_C, DEFAULT_WATCHES_OCAML = 128, 100
 
 Wanted = Callable[[dict[int, Domain]], "Scope"]
 

@@ -33,6 +33,7 @@ extends_documentation_fragment:
   - xen.virtio.host.config
   - xen.virtio.host.state
   - xen.virtio.host.boot
+  - xen.virtio.host.hidden
   - xen.virtio.store
 attributes:
   check_mode:

@@ -27,6 +27,7 @@ extends_documentation_fragment:
   - xen.virtio.host.config
   - xen.virtio.host.state
   - xen.virtio.host.boot
+  - xen.virtio.host.hidden
 options:
   side:
     description:

@@ -27,6 +27,7 @@ extends_documentation_fragment:
   - xen.virtio.host.xl
   - xen.virtio.host.config
   - xen.virtio.host.state
+  - xen.virtio.host.hidden
 options:
   configs:
     description: Whether to list all configurations in O(config_dir) too, those of guests without a domain among them.
@@ -35,7 +36,7 @@ options:
   texts:
     description:
       - Whether to return configurations as they are written, beside their meaning.
-      - They may hold passwords, which are hidden in the meaning unless this is set.
+      - They may hold passwords and what O(hidden) names, which are hidden in the meaning unless this is set.
     type: bool
     default: false
 seealso:

@@ -1,7 +1,7 @@
 # Copyright (c) xen.virtio contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A fleet report as one HTML page that needs nothing else: no server, no network, no library. Pure.
+"""A fleet report as one HTML page that needs nothing else: no server, no network, no library.
 
 What the page shows may have been written by a guest. So the report goes in as JSON in which no character can end the
 element it stands in, the script builds every node with textContent, and the page's own policy lets exactly this style

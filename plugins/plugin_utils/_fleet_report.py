@@ -24,6 +24,7 @@ from ..module_utils._findings import (
     Finding,
     parse_acceptances,
 )
+from ._document import checked
 from ._fleet_rules import Driver, Host, examine
 
 #: What the document is, and which shape it has: a reader refuses another number.
@@ -93,13 +94,7 @@ def fleet_report(hosts: object, generated: str, title: str = "Xen fleet") -> dic
 
 def check_report(report: object) -> Mapping[str, Any]:
     """A report that this version can draw. Raises FleetError."""
-    if not isinstance(report, Mapping) or report.get("format") != FORMAT:
-        raise FleetError("a report of xen.virtio.fleet_report is expected")
-    if report.get("version") != VERSION:
-        raise FleetError(
-            f"the report has version {report.get('version')!r}, and {VERSION} is understood here"
-        )
-    return report
+    return checked(report, FORMAT, VERSION, "xen.virtio.fleet_report", FleetError)
 
 
 def exceeding(report: Mapping[str, Any], limit: str) -> list[dict[str, Any]]:

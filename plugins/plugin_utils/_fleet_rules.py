@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..module_utils._findings import ERROR, WARNING, Finding
+from ..module_utils._words import some
 from ._backend_versions import outdated
 
 #: What a disk's health says that its guest has lost it.
@@ -320,8 +321,7 @@ def _drift(host: Host) -> Iterable[Finding]:
 
 def _changes(changes: Iterable[Json]) -> str:
     listed = [f"{one['option']}: {_value(one['before'])} → {_value(one['after'])}" for one in changes]
-    more = f"; and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-    return "; ".join(listed[:_SHOWN]) + more
+    return some(listed, _SHOWN, "; ")
 
 
 def _value(value: object) -> str:

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..module_utils._words import some
+from ._document import checked
 from ._rollout_boards import (
     CHANGED,
     FAILED,
@@ -271,8 +273,7 @@ def _it(names: Sequence[str]) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_NAMED])
-    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
+    return some(names, _NAMED)
 
 
 # --- around each batch -----------------------------------------------------------------------------------
@@ -438,16 +439,9 @@ def _message(report: Mapping[str, Any], bad: Sequence[str]) -> str | None:
     if not bad and not report["stopped"]:
         return None
     reasons = [f"{row['name']}: {row['reason']}" for row in report["hosts"] if row["name"] in bad]
-    more = [f"and {len(bad) - _NAMED} more"] if len(bad) > _NAMED else []
-    return "; ".join([report["stopped"] or "not all hosts are as declared", *reasons[:_NAMED], *more])
+    return "; ".join([report["stopped"] or "not all hosts are as declared", some(reasons, _NAMED, "; ")])
 
 
 def check_report(report: object) -> Mapping[str, Any]:
     """A document that this version can go on with. Raises RolloutError."""
-    if not isinstance(report, Mapping) or report.get("format") != FORMAT:
-        raise RolloutError("a report of xen.virtio.rollout_plan is expected")
-    if report.get("version") != VERSION:
-        raise RolloutError(
-            f"the report has version {report.get('version')!r}, and {VERSION} is understood here"
-        )
-    return report
+    return checked(report, FORMAT, VERSION, "xen.virtio.rollout_plan", RolloutError)

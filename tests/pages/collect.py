@@ -21,8 +21,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: Texts of that many words are for persons; in a call that raises or finds something, shorter ones are as well.
-WORDS, WORDS_SAID = 3, 2
+#: A text of that many words is for persons; one that is put together out of values and words, from one word on.
+WORDS, WORDS_AROUND_VALUES = 2, 1
 
 #: Functions and methods whose texts are patterns, questions, or names, and are shown to nobody.
 _ASKED = frozenset(
@@ -41,7 +41,13 @@ _CODE = re.compile(r"import \w+[,;]")
 _LINES = 3
 #: What a finding is made of, in its order.
 FIELDS = ("code", "severity", "domain", "vdev", "message", "why", "remedy")
-_PLAY_KEYS = ("fail_msg", "msg")
+_PLAY_KEYS = ("fail_msg", "success_msg", "msg", "prompt")
+#: Of `str.format`, in a text that is filled in later.
+_FIELD = re.compile(r"(?<!\{)\{([a-z_]+)\}(?!\})")
+#: A version of ours, which changes with each release.
+_RELEASE = re.compile(r"\d+(\.\d+){2}")
+#: What Jinja takes for text: whichever quote comes first ends it.
+_QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 _WORD = re.compile(r"(?<![\w/\\<.-])[A-Za-z][A-Za-z']*(?![\w/\\>(=-])")
 
 
@@ -71,17 +77,30 @@ class Text:
 
 
 def sources() -> list[Path]:
-    """The files of plugins whose texts can be told."""
+    """The files of plugins, and of extensions, whose texts can be told."""
     return sorted(
         path
-        for path in (ROOT / "plugins").rglob("*.py")
+        for folder in ("plugins", "extensions/eda")
+        for path in (ROOT / folder).rglob("*.py")
         if path.parent.name != "doc_fragments" and path.name != "__init__.py"
     )
 
 
 def plays() -> list[Path]:
-    """Playbooks and tasks of roles."""
-    return sorted([*(ROOT / "playbooks").rglob("*.yml"), *(ROOT / "roles").glob("*/tasks/*.yml")])
+    """Playbooks, rulebooks, and what roles have: tasks, variables, templates."""
+    roles = ROOT / "roles"
+    return sorted(
+        [
+            *(ROOT / "playbooks").rglob("*.yml"),
+            *(ROOT / "extensions/eda").rglob("*.yml"),
+            *(
+                path
+                for part in ("tasks", "handlers", "defaults", "vars")
+                for path in roles.glob(f"*/{part}/*.yml")
+            ),
+            *roles.glob("*/templates/*.j2"),
+        ]
+    )
 
 
 def texts() -> list[Text]:
@@ -130,14 +149,19 @@ class _Reader:
 
         # functions that make findings, by what they are given
         self._makers: dict[str, tuple[str, ...]] = {"Finding": FIELDS}
+        self._functions: dict[str, ast.FunctionDef] = {}
+        self._home: dict[
+            ast.AST, ast.FunctionDef
+        ] = {}  # of each call and name: the innermost function around it
         for node in ast.walk(self.tree):
             if isinstance(node, ast.FunctionDef):
-                given = tuple(one.arg for one in node.args.args if one.arg != "self")
-                if {"code", "message", "why", "remedy"} <= set(given):
-                    self._makers[node.name] = given
+                self._functions[node.name] = node
+                self._home.update(dict.fromkeys(ast.walk(node), node))
+                if {"code", "message", "why", "remedy"} <= set(_given(node)):
+                    self._makers[node.name] = _given(node)
 
     def texts(self) -> Iterator[Text]:
-        yield from self._below(self.tree, least=WORDS)
+        yield from self._below(self.tree)
 
     def finding(self, node: ast.AST) -> Finding | None:
         """The finding that a call makes, None where it makes none, or one whose code it is told."""
@@ -149,43 +173,90 @@ class _Reader:
         if not isinstance(code, ast.Constant) or not isinstance(code.value, str):
             return None
         said = {name: self._said(fields.get(name)) for name in ("message", "why", "remedy")}
+        if not said["message"] and "message" in fields:
+            said["message"] = self._value(fields["message"])  # an error's own words, told where it is raised
         return Finding(code.value, **said)
 
-    def _said(self, node: ast.expr | None) -> str:
-        if node is None:
-            return ""
-        if isinstance(node, ast.IfExp):
-            return " / ".join(part for part in (self._said(node.body), self._said(node.orelse)) if part)
+    def _said(self, node: ast.expr | None, seen: frozenset[ast.AST] = frozenset()) -> str:
+        """A part of a finding; where one of several is said, all of them."""
+        told = dict.fromkeys(self._alternatives(node, seen) if node is not None else ())
+        return " / ".join(told)
+
+    def _alternatives(self, node: ast.expr, seen: frozenset[ast.AST]) -> Iterator[str]:
+        """The texts that an expression can be: followed to where a variable is set, and to what a function returns."""
         text = self._text(node)
-        return text if text is not None else ""
+        if text is not None:
+            yield text
+            return
+        if node in seen:
+            return
+        for origin in self._origins(node):
+            yield from self._alternatives(origin, seen | {node})
 
-    def _below(self, node: ast.AST, *, least: int) -> Iterator[Text]:
+    def _origins(self, node: ast.expr) -> Iterator[ast.expr]:
+        if isinstance(node, ast.IfExp):
+            yield from (node.body, node.orelse)
+        elif isinstance(node, ast.BoolOp):
+            yield from node.values
+        elif isinstance(node, ast.Call) and _name(node.func) in self._functions:
+            for inner in ast.walk(self._functions[_name(node.func)]):
+                if isinstance(inner, ast.Return) and inner.value is not None:
+                    yield inner.value
+        elif isinstance(node, ast.Name) and node in self._home:
+            yield from self._set(node.id, self._home[node])
+
+    def _set(self, name: str, home: ast.FunctionDef) -> Iterator[ast.expr]:
+        """What a variable of a function is set to: in it, or by those who call it."""
+        for inner in ast.walk(home):
+            if isinstance(inner, ast.Assign):
+                for target in inner.targets:
+                    if _name(target) == name:
+                        yield inner.value
+        given = _given(home)
+        if name in given:
+            for call in ast.walk(self.tree):
+                if isinstance(call, ast.Call) and _name(call.func) == home.name:
+                    fields = dict(zip(given, call.args))
+                    fields.update({word.arg: word.value for word in call.keywords if word.arg})
+                    if name in fields:
+                        yield fields[name]
+
+    def _below(self, node: ast.AST) -> Iterator[Text]:
         for child in ast.iter_child_nodes(node):
-            if _never(node, child) or self.finding(child):
+            if _never(node, child):
                 continue
-            if isinstance(child, (ast.Constant, ast.JoinedStr)):
+            if isinstance(child, ast.Call) and self.finding(child):
+                yield from self._in_finding(child)
+            elif isinstance(child, (ast.Constant, ast.JoinedStr)):
                 text = self._text(child)
-                if text is not None and len(_WORD.findall(text)) >= least and not _CODE.match(text):
+                if text is not None and _is_said(child, text):
                     yield Text(self.source, getattr(child, "lineno", 0), text)
-                if isinstance(child, ast.JoinedStr):
-                    yield from self._inside(child)
-                continue
-            said = isinstance(child, ast.Call) and _raises(_name(child.func))
-            yield from self._below(child, least=WORDS_SAID if said else least)
+                yield from self._inside(child)
+            else:
+                yield from self._below(child)
 
-    def _inside(self, node: ast.JoinedStr) -> Iterator[Text]:
+    def _in_finding(self, call: ast.Call) -> Iterator[Text]:
+        """What `Finding` does not tell of a finding's words: those among values, and those worked out."""
+        for value in [*call.args, *(keyword.value for keyword in call.keywords)]:
+            for part in (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,):
+                if isinstance(part, (ast.Constant, ast.JoinedStr)):
+                    yield from self._inside(part)
+                else:
+                    yield from self._below(part)
+
+    def _inside(self, node: ast.AST) -> Iterator[Text]:
         """Texts among the values of a text, such as one of two words chosen by a condition."""
-        for value in node.values:
+        for value in node.values if isinstance(node, ast.JoinedStr) else ():
             if isinstance(value, ast.FormattedValue) and not isinstance(
                 value.value, (ast.Constant, ast.Name)
             ):
-                yield from self._below(value, least=WORDS)
+                yield from self._below(value)
 
     def _text(self, node: ast.AST) -> str | None:
         if isinstance(node, ast.Constant):
-            return (
-                _flat(node.value) if isinstance(node.value, str) and node.value.count("\n") < _LINES else None
-            )
+            if not isinstance(node.value, str) or node.value.count("\n") >= _LINES:
+                return None
+            return _flat(_FIELD.sub(r"<\1>", node.value))
         if not isinstance(node, ast.JoinedStr):
             return None
         parts = [
@@ -200,7 +271,7 @@ class _Reader:
         """A value as a reader is shown it: a constant by what it is, all else by its last name."""
         if isinstance(node, ast.Name) and node.id in self._constants:
             text = self._text(self._constants[node.id])
-            if text is not None:
+            if text is not None and not _RELEASE.fullmatch(text):
                 return text
         while isinstance(node, (ast.Subscript, ast.Call)):
             if isinstance(node, ast.Subscript):
@@ -226,14 +297,21 @@ class _Reader:
         return f"<{name.strip('_').lower()}>" if name.strip("_") else "<…>"
 
 
+def _given(node: ast.FunctionDef) -> tuple[str, ...]:
+    return tuple(one.arg for one in [*node.args.args, *node.args.kwonlyargs] if one.arg != "self")
+
+
 def _name(node: ast.AST) -> str:
     if isinstance(node, ast.Name):
         return node.id
     return node.attr if isinstance(node, ast.Attribute) else ""
 
 
-def _raises(name: str) -> bool:
-    return name.endswith(("Error", "Refused", "fail_json", "warn", "warning"))
+def _is_said(node: ast.AST, text: str) -> bool:
+    """Whether a text is one for persons: some words, or a few around values with blanks between."""
+    words = len(_WORD.findall(text))
+    around = isinstance(node, ast.JoinedStr) and " " in text and "<" in text
+    return words >= (WORDS_AROUND_VALUES if around else WORDS) and not _CODE.match(text)
 
 
 def _never(parent: ast.AST, child: ast.AST) -> bool:
@@ -261,7 +339,8 @@ def _flat(text: str) -> str:
 
 def _of_play(path: Path) -> Iterator[Text]:
     source = str(path.relative_to(ROOT))
-    for text in _said_by(yaml.safe_load(path.read_text(encoding="utf-8")), said=False):
+    content = path.read_text(encoding="utf-8")
+    for text in _said_by(content if path.suffix == ".j2" else yaml.safe_load(content), said=False):
         plain = _flat(text)
         if len(_WORD.findall(plain)) >= WORDS:
             yield Text(source, 0, plain)
@@ -278,9 +357,11 @@ def _said_by(node: Any, *, said: bool) -> Iterator[str]:
     elif isinstance(node, str):
         if said:
             yield re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "<…>", node, flags=re.DOTALL)
-        for expression in re.findall(r"\{\{.*?\}\}", node, re.DOTALL):
+        for expression in re.findall(r"\{\{.*?\}\}|\{%.*?%\}", node, re.DOTALL):
             # pairs of quotes first: those of a format, such as '%Y', would else pair with the next ones
-            yield from (word for word in re.findall(r"'([^']*)'", expression) if "%" not in word)
+            for single, double in _QUOTED.findall(expression):
+                if "%" not in single + double:
+                    yield single or double
 
 
 if __name__ == "__main__":

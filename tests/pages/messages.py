@@ -13,14 +13,15 @@ The texts are the code's own (`collect`); what is written by hand stands in ``te
         title: Names of disks
         about: …                        # what holds for these; may be left out
         messages:
-          - text: it says by itself what to do
-          - text: it does not
+          - text: it does not say what to do
             do: so this does
+          - says: it says by itself what to do, or what would be right
+          - news: it tells what was done or found, and nothing is to be done
           - part: stands inside of others
           - none: is shown to nobody    # code, a file's content, a word for a program
 
 ``python tests/pages`` adds what is new as ``new``, takes away what is gone, and writes the pages; a test fails as long
-as anything is ``new``.
+as anything is ``new``, or a ``text`` has no ``do``.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ from pages.collect import ROOT, Text
 WRITTEN = Path(__file__).resolve().parent / "areas"
 PAGES = ROOT / "docs/messages"
 WIDTH = 120
-KINDS = ("text", "part", "none", "new")
+KINDS = ("text", "says", "news", "part", "none", "new")
+#: Of these, what stands by itself.
+WHOLE = ("text", "says", "news", "new")
 
 LICENCE = """\
 # Copyright (c) xen.virtio contributors
@@ -60,7 +63,8 @@ INDEX = """\
 # Messages
 
 Every text that the collection can tell somebody, by where it comes from, and what to do where the text does not say so
-itself. `<name>` stands for a value. Search for the words that are not values; a message may be put together of several.
+itself; one that has nothing behind it does, or tells what went well. `<name>` stands for a value. Search for the words
+that are not values; a message may be put together of several.
 
 Findings, which have a code, are listed by it in [findings.md](findings.md). The most frequent messages stand in
 [troubleshooting.md](../troubleshooting.md).
@@ -171,7 +175,7 @@ def page(area: Area) -> str:
     """One area for readers."""
     parts = [HEAD, f"# {area.title}", area.about.strip()]
     for name, source in area.sources.items():
-        entries = [entry for entry in source.entries if entry.kind in ("text", "new")]
+        entries = [entry for entry in source.entries if entry.kind in WHOLE]
         inside = [entry for entry in source.entries if entry.kind == "part"]
         if not entries and not inside:
             continue
@@ -217,5 +221,5 @@ def index(written: Iterable[Area]) -> str:
 
 def _titles(area: Area) -> Iterator[str]:
     for source in area.sources.values():
-        if any(entry.kind in ("text", "part", "new") for entry in source.entries):
+        if any(entry.kind in (*WHOLE, "part") for entry in source.entries):
             yield source.title[0].lower() + source.title[1:]

@@ -20,13 +20,6 @@ from lab import LabHost
 from provisioning import actions, codes, disk, guest, info, places, provision
 
 
-def _tree(host: LabHost, *tops: str) -> dict[str, tuple[bytes, tuple[str, ...]]]:
-    found: dict[str, tuple[bytes, tuple[str, ...]]] = {}
-    for top in tops:
-        found.update(host.ls(top))
-    return found
-
-
 def test_a_disk_appears_whole_in_all_three_trees(lab_any: LabHost, domd: int, domu: int) -> None:
     result = provision(lab_any, guest(domu, disk()))
     assert actions(result) == {f"{domu}/xvda": "added"}

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.xen.virtio.plugins.module_utils._launcher import VERSION
 from ansible_runs import ROOT, environment
 from boards import prepared
 from guests import create
@@ -182,7 +183,7 @@ class Runner:
 @pytest.fixture
 def runner(lab: LabHost, installed: Path, tmp_path: Path) -> Runner:
     prepared(lab)
-    lab.write("/local/domain/1/drivers/virtio-disk/launcher", "0.1.0")
+    lab.write("/local/domain/1/drivers/virtio-disk/launcher", VERSION)
     create(lab, "linux1", 1)
     return Runner(tmp_path / "run", installed, lab)
 

@@ -61,8 +61,34 @@ def test_a_task_from_check_mode_to_absent(host: Host) -> None:
     assert not host.guest(name="linux1", state="absent")["changed"]
 
 
+def test_what_is_hidden_is_in_no_difference_and_no_result(host: Host) -> None:
+    first, second = (
+        guest("linux1", cmdline=f"key=s3cret-{number}", extra_config={"keymap": f"s3cret-{number}"})
+        for number in (1, 2)
+    )
+    hidden = ["cmdline", "extra_config.keymap"]
+    asked = {"recreate": "report", "hidden": hidden}
+    told = [
+        host.guest("--check", "--diff", **first, **asked),
+        host.guest("--diff", **first, **asked),
+        host.guest("--check", "--diff", **second, **asked),
+        host.guest("--diff", **second, hidden=hidden),
+        host.guest("--diff", **second, **asked),
+    ]
+    assert [one["failed"] for one in told] == [False, False, False, True, False]
+    assert [one for one in told if "s3cret" in json.dumps(one)] == []
+    assert '+cmdline = "********"' in told[0]["stdout"]
+    assert "+# file: cmdline: ******** (another one)" in told[2]["stdout"]
+    assert "+# domain: cmdline: ******** (another one)" in told[2]["stdout"]
+    assert "cmdline: ******** -> ********" in told[2]["guests"][0]["recreate_reasons"]
+    assert "key=s3cret-2" in (host.lab.root / "etc/xen/linux1.cfg").read_text()
+    shown = host.guest("--check", "--diff", **first, recreate="report")
+    assert "key=s3cret-2" in shown["stdout"]
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"name": "linux1", "memory": "much"}, "memory"),
+    ({"name": "linux1", "hidden": ["cmdlin"]}, "did you mean cmdline?"),
     ({"guests": {"linux1": {"memmory": 64}}}, "did you mean memory"),
     ({"guests": [{"memory": 64}]}, "needs a name"),
     ({"guests": {"linux1": {"state": "up"}}}, "state is one of"),

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 import standin
 from ansible_collections.xen.virtio.plugins.module_utils._disk_info import gather
+from ansible_collections.xen.virtio.plugins.module_utils._launcher import VERSION
+from ansible_collections.xen.virtio.plugins.module_utils._protocol import OPS
 from ansible_collections.xen.virtio.plugins.module_utils._store import Request, Store
-from ansible_collections.xen.virtio.plugins.module_utils._wire import OPS
 from guests import create, domid_of, until, virtio_disk, write_config
 from lab import domains
 from lab.machines import Machines
@@ -685,18 +686,18 @@ def test_status_for_people_and_programs(backend: Backend) -> None:
     assert backend.becomes("waiting", waits)
     command = "/usr/local/sbin/virtio-disk-launcher"
     told = json.loads(backend.machine.run([command, "--status", "--json"]).stdout)
-    assert (told["status"], told["launcher"], told["domid"]) == ("ready", "0.1.0", backend.domid)
+    assert (told["status"], told["launcher"], told["domid"]) == ("ready", VERSION, backend.domid)
     assert [(disk["domid"], disk["status"], disk["state"]) for disk in told["disks"]] == [
         (key[0], "served", "2"),
         (waits[0], "waiting", "1"),
     ]
     assert told["disks"][0]["pid"] == backend.pids()[f"{key[0]}-{A}"]
     text = backend.machine.run([command, "--status"]).stdout
-    assert text.splitlines()[0] == "launcher 0.1.0: ready"
+    assert text.splitlines()[0] == f"launcher {VERSION}: ready"
     assert text.splitlines()[2].split()[:4] == [str(key[0]), str(A), "served", "2"]
     backend.systemctl("stop", SERVICE)
     assert backend.machine.run([command, "--status"]).stdout.startswith(
-        "launcher 0.1.0: dead: the launcher was"
+        f"launcher {VERSION}: dead: the launcher was"
     )
     assert backend.machine.run([command, "--what"], check=False).returncode == 2
 

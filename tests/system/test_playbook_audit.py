@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.xen.virtio.plugins.module_utils._launcher import VERSION
 from boards import prepared
 from guests import create, domid_of, virtio_disk, write_config
 from lab import LabHost
@@ -65,7 +66,7 @@ class Audit:
 def host(lab: LabHost) -> LabHost:
     """A guest as declared, of a driver domain whose launcher runs."""
     prepared(lab)
-    lab.write("/local/domain/1/drivers/virtio-disk/launcher", "0.1.0")
+    lab.write("/local/domain/1/drivers/virtio-disk/launcher", VERSION)
     create(lab, "linux1", 1)
     lab.xl("list", "-l")  # libxl itself notes dom0's memory the first time
     return lab

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import standin
+from ansible_collections.xen.virtio.plugins.module_utils._launcher import VERSION
 from boards import prepared
 from guests import create, domid_of, state_letters, virtio_disk
 from lab import LabHost
@@ -40,7 +41,7 @@ def repair(fleet: Fleet, *flags: str, check: bool = True, **more: Any) -> subpro
 def host(lab: LabHost) -> LabHost:
     """Three guests (2, 3, 4) with disks of DomD (1), and one that xl did not make."""
     prepared(lab)
-    lab.write(f"{DRIVERS}/launcher", "0.1.0")  # or they could not have one device number
+    lab.write(f"{DRIVERS}/launcher", VERSION)  # or they could not have one device number
     create(lab, "linux1", 1)
     create(lab, "linux2", 2)
     create(lab, "linux3", 1)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.xen.virtio.plugins.module_utils._launcher import VERSION
 from boards import prepared
 from guests import create, domid_of, virtio_disk
 from lab import LabHost
@@ -517,7 +518,7 @@ def test_storage_is_made_and_a_guest_that_is_new_goes_again(boards: Callable[[in
     image = host.folder / "domains/1/root/var/lib/disks/linux1.img"
     image.parent.mkdir(parents=True)
     image.touch()
-    host.write("/local/domain/1/drivers/virtio-disk/launcher", "0.1.0")
+    host.write("/local/domain/1/drivers/virtio-disk/launcher", VERSION)
     host.xl("destroy", "linux1")
     create(host, "linux1", [virtio_disk("xvda", "/var/lib/disks/linux1.img", "DomD")])
     rollout.health("test $XEN_BOARD != b01")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import standin
+from ansible_collections.xen.virtio.plugins.module_utils._launcher import VERSION
 from backends import Controller
 from boards import prepared
 from guests import create, domid_of, virtio_disk, write_config
@@ -51,7 +52,7 @@ def nodes(host: LabHost) -> list[str]:
 def host(lab: LabHost) -> LabHost:
     """Three guests (2, 3, 4) with disks of DomD (1)."""
     prepared(lab)
-    lab.write("/local/domain/1/drivers/virtio-disk/launcher", "0.1.0")
+    lab.write("/local/domain/1/drivers/virtio-disk/launcher", VERSION)
     for name in NAMES:
         create(lab, name, 1)
     return lab

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ansible_collections.xen.virtio.plugins.module_utils._protocol import OPS
 from ansible_collections.xen.virtio.plugins.module_utils._store import Request, StoreError
-from ansible_collections.xen.virtio.plugins.module_utils._wire import OPS
 
 _NAMES = {number: name for name, number in OPS.items()}
 Tree = dict[str, tuple[bytes, tuple[str, ...]]]

@@ -19,9 +19,9 @@ from ansible_collections.xen.virtio.plugins.module_utils._layout import (
     permissions,
 )
 from ansible_collections.xen.virtio.plugins.module_utils._plan import Close, Remove, Repair, Step, Write
+from ansible_collections.xen.virtio.plugins.module_utils._protocol import OPS
 from ansible_collections.xen.virtio.plugins.module_utils._snapshot import Snapshot
 from ansible_collections.xen.virtio.plugins.module_utils._survey import Scope, survey
-from ansible_collections.xen.virtio.plugins.module_utils._wire import OPS
 from ansible_collections.xen.virtio.plugins.module_utils._xl import Xl
 from unit.plugins.module_utils.hosts import NEWEST_SCHEMA
 from unit.plugins.module_utils.memory import MemoryStore, Tree

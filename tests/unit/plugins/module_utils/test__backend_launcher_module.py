@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from ansible_collections.xen.virtio.plugins.module_utils import _launcher, _view
+from ansible_collections.xen.virtio.plugins.module_utils import _view
 from ansible_collections.xen.virtio.plugins.module_utils._backend_launcher_module import (
     ARGUMENT_SPEC,
     carry_out,
@@ -160,11 +159,6 @@ def test_the_view_is_its_source(host: Host) -> None:
     host.call()
     assert _view.__file__ is not None
     assert (host.folder / "lib_dir/virtio_disk_view.py").read_bytes() == Path(_view.__file__).read_bytes()
-
-
-def test_the_version_is_the_collections_own() -> None:
-    galaxy = yaml.safe_load((Path(__file__).parents[4] / "galaxy.yml").read_text())
-    assert galaxy["version"] == _launcher.VERSION
 
 
 def test_settings_are_what_was_said(host: Host) -> None:

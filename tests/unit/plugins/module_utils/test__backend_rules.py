@@ -20,7 +20,7 @@ from ansible_collections.xen.virtio.plugins.module_utils._backend_rules import (
     findings,
     part,
 )
-from ansible_collections.xen.virtio.plugins.module_utils._daemons import Daemon, ServedDisk
+from ansible_collections.xen.virtio.plugins.module_utils._served import Daemon, ServedDisk
 
 ALL = {device.path: "device" for device in DEVICES}
 GOOD = Facts(domid=1, store="/dev/xen/xenbus", devices=ALL, kernel="6.1.0", restricted=False, used_nodes=30)

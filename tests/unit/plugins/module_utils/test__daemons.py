@@ -17,15 +17,13 @@ from pathlib import Path
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils import _daemons
 from ansible_collections.xen.virtio.plugins.module_utils._daemons import (
-    Daemon,
-    ServedDisk,
     devid_option,
     find,
     foreign,
     is_daemon,
-    services,
     unit_of,
 )
+from ansible_collections.xen.virtio.plugins.module_utils._served import Daemon, ServedDisk, services
 
 
 @pytest.mark.parametrize(

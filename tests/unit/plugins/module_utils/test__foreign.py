@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils import _daemons, _foreign
-from ansible_collections.xen.virtio.plugins.module_utils._daemons import Daemon, ServedDisk, Service
 from ansible_collections.xen.virtio.plugins.module_utils._foreign import (
     ForeignError,
     Plan,
@@ -23,6 +22,7 @@ from ansible_collections.xen.virtio.plugins.module_utils._foreign import (
     survey,
     template_of,
 )
+from ansible_collections.xen.virtio.plugins.module_utils._served import Daemon, ServedDisk, Service
 
 DAEMON = Daemon(pid=10, started=1, command="virtio-disk -d 51712", unit="virtio-disk.service")
 BY_HAND = replace(DAEMON, pid=11, unit="ssh.service")

@@ -13,16 +13,18 @@ from typing import Any
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils._guestfiles import (
     Checksums,
-    GuestFileError,
-    Image,
     Made,
     Records,
     back_up,
-    file_name,
     image_missing,
-    read_image,
     stage,
     store_image,
+)
+from ansible_collections.xen.virtio.plugins.module_utils._guestkept import (
+    GuestFileError,
+    Image,
+    file_name,
+    read_image,
 )
 
 NAMES = [

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils import _guestboot as boot
-from ansible_collections.xen.virtio.plugins.module_utils._guestfiles import GuestFileError
 from ansible_collections.xen.virtio.plugins.module_utils._guestkeep import Keeper, plain, unit_name
+from ansible_collections.xen.virtio.plugins.module_utils._guestkept import GuestFileError
 from ansible_collections.xen.virtio.plugins.module_utils._guestwish import Wish
 
 UNITS = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.xen.virtio.plugins.module_utils._guestfiles import GuestFileError
+from ansible_collections.xen.virtio.plugins.module_utils._guestkept import GuestFileError
 from ansible_collections.xen.virtio.plugins.module_utils._guestwish import (
     GuestError,
     Wish,

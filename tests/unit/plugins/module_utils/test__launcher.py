@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils import _daemons, _launcher
-from ansible_collections.xen.virtio.plugins.module_utils._daemons import Daemon
 from ansible_collections.xen.virtio.plugins.module_utils._launcher import Launcher
 from ansible_collections.xen.virtio.plugins.module_utils._launchstore import MARK_NODE
+from ansible_collections.xen.virtio.plugins.module_utils._served import Daemon
 from unit.plugins.module_utils.domain import Domain
 
 A = (5, 51712)
