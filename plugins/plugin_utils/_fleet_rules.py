@@ -550,7 +550,7 @@ def _daemons(host: Host) -> Iterable[Finding]:
                 one["domain"],
                 None,
                 f"serves {one['disks']} disks and has room for {room or 'no'} more in xenstore's quota",
-                "The next disk gets no watch or no node; its daemon then tries for ever and without a word.",
+                "A disk too many gets no watch or no node; its daemon then tries for ever and without a word.",
                 "Raise it: XENSTORED_ARGS (-E nodes, -W watches), xenstore-control quota set, or oxenstored.conf.",
             )
     for name, driver in host.drivers.items():
