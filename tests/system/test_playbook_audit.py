@@ -237,7 +237,7 @@ def test_what_only_a_running_fleet_shows(
     told = {(one["code"], one["domain"]): one["message"] for one in audit.host("b02")["findings"]}
     assert "serves 3 disks and has room for " in told["quota", "DomD"]
     assert "room for no more" not in told["quota", "DomD"]
-    assert "the launcher in DomD is 0.0.9, and 0.1.0 runs elsewhere" in told["daemon-outdated", "DomD"]
+    assert f"the launcher in DomD is 0.0.9, and {VERSION} runs elsewhere" in told["daemon-outdated", "DomD"]
 
 
 def test_hosts_that_do_not_answer(host: LabHost, tmp_path: Path) -> None:
