@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,14 @@ from skips import FACT  # noqa: E402 - the line above is its way here
 
 if "ANSIBLE_TEST_CONTENT_ROOT" not in os.environ:  # ansible-test brings its own finder
     install_finder()
+
+
+with suppress(ImportError):  # only tests that are about any input need it
+    from hypothesis import settings
+
+    # no test is about how fast something was, and a machine that does other things as well is slow
+    settings.register_profile("unhurried", deadline=None)
+    settings.load_profile("unhurried")
 
 
 @pytest.hookimpl(wrapper=True)

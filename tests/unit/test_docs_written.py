@@ -142,6 +142,23 @@ def test_what_a_message_is(
     assert expected or not found
 
 
+def test_where_texts_are_looked_for() -> None:
+    read = {str(path.relative_to(collect.ROOT)) for path in [*collect.sources(), *collect.plays()]}
+    assert read >= {
+        "extensions/eda/plugins/event_source/xenstore.py",
+        "extensions/eda/rulebooks/mend.yml",
+        "playbooks/audit.yml",
+        "playbooks/tasks/repair.yml",
+        "plugins/filter/diskspec.py",
+        "plugins/module_utils/_disk.py",
+        "plugins/plugin_utils/_watcher.py",
+        "roles/guest/defaults/main.yml",
+        "roles/guest/tasks/main.yml",
+        "roles/guest/templates/guest.cfg.j2",
+        "roles/virtio_disk_backend/vars/main.yml",
+    }
+
+
 def test_a_new_text_has_to_be_written_about() -> None:
     area = messages.Area(
         "a", "A", "", {"x.py": messages.Source("X", "", [messages.Entry("text", "old words")])}

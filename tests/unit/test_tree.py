@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.xen.virtio.plugins.module_utils._launcher import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,3 +56,38 @@ SILENCED = [
 )
 def test_a_rule_is_silenced_by_name_and_for_a_reason(path: Path, number: int, line: str) -> None:
     assert re.search(r"# (\S+ ){2,}# noqa: [a-z-]+(\[[a-z-]+\])?$", line), f"{path}:{number}: {line.strip()}"
+
+
+#: Modules that show options of guests, in plays of ours.
+SHOWING = ("xen.virtio.guest", "xen.virtio.fleet_info")
+
+
+def tasks(node: object) -> Iterator[Mapping[str, Any]]:
+    """Every mapping of a file of plays or tasks that calls one of them."""
+    if isinstance(node, dict):
+        if set(SHOWING) & set(node):
+            yield node
+        for value in node.values():
+            yield from tasks(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from tasks(value)
+
+
+CALLS = [
+    (path.relative_to(ROOT), name, task[name])
+    for folder in ("playbooks", "roles")
+    for path in sorted((ROOT / folder).rglob("*.yml"))
+    for task in tasks(yaml.safe_load(path.read_text(encoding="utf-8")))
+    for name in SHOWING
+    if name in task
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "options"), CALLS, ids=[f"{path}-{name}" for path, name, _ in CALLS]
+)
+def test_what_the_inventory_hides_no_play_shows(path: Path, name: str, options: Mapping[str, Any]) -> None:
+    if options.get("side") == "backend":
+        return  # a driver domain has no guests of its own
+    assert "xen_hidden" in options.get("hidden", ""), f"{path}: {name}"

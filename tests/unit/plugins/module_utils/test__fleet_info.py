@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from ansible_collections.xen.virtio.plugins.module_utils._fleet_info import (
     refusals,
     undeclared,
 )
+from ansible_collections.xen.virtio.plugins.module_utils._guest import Job
 from ansible_collections.xen.virtio.plugins.module_utils._guestrun import RunError
+from ansible_collections.xen.virtio.plugins.module_utils._guestsecrets import Hidden
 from ansible_collections.xen.virtio.plugins.module_utils._report import Result
 from ansible_collections.xen.virtio.plugins.module_utils._store import Store
 from ansible_collections.xen.virtio.plugins.module_utils._xl import Xl
@@ -87,3 +90,17 @@ def test_one_that_cannot_be_compared_keeps_no_other_from_it(
     assert asked == [["a", "b", "c"], ["a"], ["b"], ["c"], ["a", "c"]]
     assert [one["name"] for one in found["guests"]] == ["a", "c"]
     assert found["problems"] == [{"domain": "b", "error": "b: its kernel is gone"}]
+
+
+def test_what_is_hidden_is_hidden_from_an_audit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Job] = []
+
+    def run(job: Job, *_more: Any) -> Result:
+        asked.append(job)
+        return Result()
+
+    monkeypatch.setattr(_fleet_info, "run", run)
+    hidden = Hidden.of(["cmdline"])
+    xl = Xl(str(tmp_path / "xl"))
+    compare([{"name": "a"}], xl, nullcontext, {}, Places(hidden=hidden))  # type: ignore[arg-type]
+    assert [(job.check, job.hidden) for job in asked] == [(True, hidden)]
