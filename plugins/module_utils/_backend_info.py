@@ -71,6 +71,7 @@ def gather(
         daemons=_daemons.find(names, proc),
         units=running_units(run_dir, proc),
         launcher_pid=_launcher_pid(proc),
+        unit_processes=_unit_processes(proc),
         settings=settings,
         settings_error=trouble,
         current=_program(settings),
@@ -281,6 +282,18 @@ def _launcher_pid(proc: str) -> int | None:
         if _daemons.unit_of(_sysfiles.text(f"{proc}/{name}/cgroup")) == "virtio-disk-launcher.service":
             return int(name)
     return None
+
+
+def _unit_processes(proc: str) -> frozenset[tuple[int, int]]:
+    """The disks' units in which any process is, whether or not it has said what it is yet, or still."""
+    found = set()
+    for name in _sysfiles.entries(proc):
+        if name.isdigit():
+            unit = _daemons.unit_of(_sysfiles.text(f"{proc}/{name}/cgroup"))
+            match = _daemons.UNIT.fullmatch(unit or "")
+            if match is not None:
+                found.add((int(match[1]), int(match[2])))
+    return frozenset(found)
 
 
 def _number(value: Any) -> int | None:

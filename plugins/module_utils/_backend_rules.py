@@ -102,6 +102,7 @@ class Facts:
         used_nodes: how many nodes this domain owns there, None where that cannot be counted.
         daemons: all daemons of the host, ours and others.
         units: disks' units that run.
+        unit_processes: disks' units in which a process is, also those that start or end.
         launcher: nodes below ``drivers/virtio-disk``.
         launcher_pid: its process, None where there is none.
         settings: of the launcher, None where it is not installed.
@@ -125,6 +126,7 @@ class Facts:
     used_nodes: int | None = None
     daemons: Sequence[Daemon] = ()
     units: Sequence[Unit] = ()
+    unit_processes: frozenset[tuple[int, int]] = frozenset()
     launcher: Mapping[str, str] = field(default_factory=dict)
     launcher_pid: int | None = None
     settings: Mapping[str, Any] | None = None
@@ -440,6 +442,11 @@ def as_result(facts: Facts) -> dict[str, Any]:
         "headroom": facts.headroom,
         "foreign": [service_as_dict(one) for one in facts.foreign],
         "units": [_unit(facts, unit) for unit in facts.units],
+        "unsettled": [
+            f"{domid}-{devid}"
+            for domid, devid in sorted(facts.unit_processes)
+            if not any((unit.domid, unit.devid) == (domid, devid) for unit in facts.units)
+        ],
         "pending_restart": [
             f"{unit.domid}-{unit.devid}" for unit in facts.units if facts.pending(unit) is not None
         ],

@@ -58,6 +58,7 @@ BACKOFF = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 #: Seconds between looks at what no event tells of (storage or a frontend that comes late, a program that is missing).
 LOOKS = (0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 #: Looks through all processes for daemons of others: seconds between two at least, and in terms of what one took.
+#: Before a start it is once what that took: a daemon that came just now counts.
 SCAN, SCAN_SHARE = 0.05, 10
 #: Seconds until a start that this host refused is tried again.
 RETRY = 1.0
@@ -107,7 +108,7 @@ class Launcher:
         self._store_trouble = ""
         self._unwritten = ""
         self._foreign: dict[int, tuple[str, int]] = {}  #: pid → in words, pidfd
-        self._scan_at = 0.0
+        self._scan_at = self._scan_again = 0.0  #: the next look by itself; the earliest one before a start
         self._attempt = 0
         self._looks = 0
         self._connect_at: float | None = 0.0
@@ -205,7 +206,7 @@ class Launcher:
             if handle in ready:  # it ended
                 os.close(handle)
                 self._foreign[pid] = (words, -1)
-                self._scan_at = 0.0
+                self._scan_at = self._scan_again = 0.0
                 self._wake = now
 
     def _hear_signals(self) -> None:
@@ -222,7 +223,7 @@ class Launcher:
                 self._ending = True
             if signal.SIGHUP in numbers_heard:
                 self._settings_read = None
-                self._scan_at = 0.0
+                self._scan_at = self._scan_again = 0.0
                 self._look_at = time.monotonic()
 
     def _end(self) -> None:
@@ -288,10 +289,10 @@ class Launcher:
         try:
             disks = self.side.look(self._memory.tracks)
             units = self.units.units()
-            alone = disks is not None and any(
-                disk.state in (FREE, *IN_USE) and key not in (units or {}) for key, disk in disks.items()
-            )
-            if alone or self._dead or not self._scan_at:
+            alone = {disk.state for key, disk in (disks or {}).items() if key not in (units or {})}
+            if FREE in alone:
+                self._scan_at = min(self._scan_at, self._scan_again)
+            if not alone.isdisjoint((FREE, *IN_USE)) or self._dead or not self._scan_at:
                 self._trouble = self._find_trouble(now)
             seen = Observation(
                 disks,
@@ -342,7 +343,7 @@ class Launcher:
         """Why no daemon can be started; looked at where one is to be, or could not be before."""
         self._read_settings()
         if now >= self._scan_at:
-            self._scan(now)
+            self._scan()
         if self._settings is None:
             return self._settings_trouble
         daemon = os.path.realpath(self._settings.daemon)
@@ -372,8 +373,9 @@ class Launcher:
             self._settings_trouble = ""
             self._measure_at = time.monotonic() + self._settings.size_interval
 
-    def _scan(self, now: float) -> None:
+    def _scan(self) -> None:
         """Look for daemons of others; be told when one ends."""
+        begun = time.monotonic()
         names = () if self._settings is None else (os.path.basename(self._settings.daemon),)
         found = {daemon.pid: daemon.label for daemon in _daemons.foreign(names)}
         for pid in set(self._foreign) - set(found):
@@ -386,7 +388,9 @@ class Launcher:
                 with contextlib.suppress(OSError):
                     handle = os.pidfd_open(pid)
                 self._foreign[pid] = (words, handle)
-        self._scan_at = now + max(SCAN, SCAN_SHARE * (time.monotonic() - now))
+        took = time.monotonic() - begun
+        self._scan_at = begun + took + max(SCAN, SCAN_SHARE * took)
+        self._scan_again = begun + took + max(SCAN, took)
 
     def _act(self, decision: Decision, now: float) -> list[Key]:
         """Carry it out; the disks whose units this host could not start, for the reason that is in `_refused`."""
@@ -471,7 +475,7 @@ class Launcher:
             return False
         before = set(self._foreign)
         if now >= self._scan_at:
-            self._scan(now)
+            self._scan()
         changed = set(self._foreign) != before
         try:
             self.side.look_for_the_mark()

@@ -178,6 +178,12 @@ units:
     size: {description: The target's size when the disk came up., type: int, sample: 8589934592}
     pending_restart: {description: Whether it runs what was installed before., type: bool, sample: false}
     why: {description: "In what it differs, else null.", type: str, sample: null}
+unsettled:
+  description: The disks whose units start or end just now, as C(DOMID-DEVID); they are not among RV(units).
+  returned: success
+  type: list
+  elements: str
+  sample: []
 pending_restart:
   description: The disks that are served by what was installed before, as C(DOMID-DEVID).
   returned: success

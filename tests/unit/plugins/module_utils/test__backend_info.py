@@ -18,6 +18,7 @@ from ansible_collections.xen.virtio.plugins.module_utils._backend_info import (
     init_system,
     running_units,
 )
+from ansible_collections.xen.virtio.plugins.module_utils._backend_rules import as_result
 from ansible_collections.xen.virtio.plugins.module_utils._store import Store, StoreError
 
 
@@ -77,6 +78,20 @@ def test_units_that_run(tmp_path: Path) -> None:
         (4, 51712, None, None, None),
     ]
     assert [(unit.view, unit.arguments) for unit in found] == [(False, "-l"), (None, None)]
+
+
+def test_units_that_have_not_said_what_they_are(tmp_path: Path) -> None:
+    proc = tmp_path / "proc"
+    process(proc, 10, "virtio-disk@3-51712.service")
+    process(proc, 20, "virtio-disk@4-51712.service")
+    process(proc, 21, "virtio-disk@4-51712.service")
+    process(proc, 30, "virtio-disk-launcher.service")
+    (tmp_path / "run").mkdir()
+    record(tmp_path / "run", "3-51712", view_pid=10)
+    facts = gather(no_store, run_dir=str(tmp_path / "run"), config_dir=str(tmp_path), root=str(tmp_path))
+    told = as_result(facts)
+    assert [unit["unit"] for unit in told["units"]] == ["virtio-disk@3-51712.service"]
+    assert told["unsettled"] == ["4-51712"]
 
 
 def test_when_a_process_was_started() -> None:

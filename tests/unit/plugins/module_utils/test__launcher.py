@@ -51,7 +51,7 @@ class Service:
 
     def turn(self, seconds: float = 0.0) -> None:
         """A look, later by some seconds."""
-        self.now += seconds
+        self.now = max(self.now + seconds, time.monotonic())
         launcher = self.launcher
         if launcher.side is None:
             assert launcher._connect(self.now)
@@ -61,6 +61,7 @@ class Service:
         launcher._decide(self.now)
 
     def measure(self) -> bool:
+        self.now = max(self.now, time.monotonic())
         return self.launcher._measure(self.now)
 
     def says(self, name: str) -> str | None:
@@ -127,6 +128,18 @@ def test_a_daemon_of_somebody_else_is_seen_though_no_disk_comes(service: Service
     service.foreign = []
     service.turn(0.1)
     assert service.says("status") == "ready"
+
+
+def test_nothing_is_started_beside_one_that_came_just_now(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_launcher, "SCAN_SHARE", 10**9)  # by itself it would not look for long
+    service.turn()
+    service.foreign = [Daemon(pid=7, started=1, command="virtio-disk", unit="virtio-disk.service")]
+    service.domain.disk(*A, target=str(service.image))
+    service.turn(1.0)
+    assert (service.says("status"), service.launcher.units.known) == ("dead", {})
+    assert (service.says("disks/5-51712") or "").startswith("waiting")
 
 
 def test_a_store_that_came_back_empty_behind_a_device_is_watched_again(service: Service) -> None:
