@@ -206,7 +206,8 @@ def run(board: Controller) -> list[Json]:
     (board.folder / "ansible.cfg").write_text(
         f"[defaults]\ncallback_plugins = {CALLBACKS}\ncallbacks_enabled = results\n[results]\npath = {path}\n"
     )
-    done = board.play(list(plays()), "-i", str(board.folder / "keeper.json"), check=False)
+    # generous, only to end a run that would hang: there are sixty tasks
+    done = board.play(list(plays()), "-i", str(board.folder / "keeper.json"), check=False, timeout=1800)
     assert path.exists(), done.stdout + done.stderr
     print(done.stdout + done.stderr)
     return [json.loads(line) for line in path.read_text().splitlines()]
