@@ -517,8 +517,11 @@ def test_a_launcher_that_does_not_become_ready_says_why(
     backend.write(drop_in, f"[Service]\nExecStartPre={late}\n")
     done = controller.role("virtio_disk_backend", "domd", check=False, virtio_disk_backend_start_timeout=5)
     assert done.returncode
-    assert "the launcher is not ready: a daemon that is not the launcher's runs: process" in told(done)
-    assert "late.service" in told(done)
+    said = told(done)
+    assert "the launcher is not ready: a daemon that is not the launcher's runs: process" in said, said[
+        -1500:
+    ]
+    assert "late.service" in said
 
 
 # --- refused -------------------------------------------------------------------------------------------------
