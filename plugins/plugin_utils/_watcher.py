@@ -151,7 +151,7 @@ class Watcher:
         self._stopped = False
 
     def stop(self) -> None:
-        """From another thread: the step that runs is the last."""
+        """From another thread: the step that runs need not wait for more news."""
         self._stopped = True
 
     def close(self) -> None:
@@ -172,9 +172,6 @@ class Watcher:
                 return []
             self._lost = True
             return [self._addressed(connection(LOST, str(error)))]
-        finally:
-            if self._stopped:
-                self.close()
 
     def _step(self) -> list[dict[str, Any]]:
         if self._bell is None:

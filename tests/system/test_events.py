@@ -55,7 +55,6 @@ class Told:
                 await self._all
 
         self._loop.run_until_complete(both())
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
 
     async def _take(self, queue: asyncio.Queue[Event]) -> None:
@@ -65,8 +64,10 @@ class Told:
     def cancel(self) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._all.cancel)
-        self._thread.join(BOUND)
-        assert not self._thread.is_alive()
+        ours = [self._thread, *(one for one in threading.enumerate() if one.name.startswith("xenstore"))]
+        for thread in ours:
+            thread.join(BOUND)
+            assert not thread.is_alive()
 
     def wait(self, **wanted: Any) -> Event:
         """The first event with these words that nobody waited for yet; those before it are past."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from pathlib import Path
@@ -107,9 +108,12 @@ else:
 async def main(queue: asyncio.Queue[dict[str, Any]], args: dict[str, Any]) -> None:
     """What ansible-rulebook runs: events into the queue until it is cancelled. Raises OptionError."""
     watcher = Watcher(Options.of(args))
+    thread = ThreadPoolExecutor(1, "xenstore")  # a session with the store is for one thread, its end included
     try:
         while True:
-            for event in await asyncio.to_thread(watcher.step):
+            for event in await asyncio.get_running_loop().run_in_executor(thread, watcher.step):
                 await queue.put(event)
     finally:
         watcher.stop()
+        thread.submit(watcher.close)
+        thread.shutdown(wait=False)
