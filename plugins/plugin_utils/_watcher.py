@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..module_utils._disk_info import disks_of, settled
 from ..module_utils._snapshot import Domain, Snapshot
@@ -133,6 +133,13 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
 }
 
 
+class _Sessions(NamedTuple):
+    """With one store: one that has the watches, which a guest may fill with news, and one that looks."""
+
+    bell: Store
+    eye: Store
+
+
 class Watcher:
     """Looks, sleeps until the store tells of news, and looks again; for one thread.
 
@@ -142,8 +149,7 @@ class Watcher:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._bell: Store | None = None  # has the watches; a guest may fill it with news
-        self._eye: Store | None = None
+        self._sessions: _Sessions | None = None
         self._watched: set[str] = set()
         self._known: Look | None = None
         self._lost = False
@@ -156,10 +162,9 @@ class Watcher:
 
     def close(self) -> None:
         """End both sessions; the store forgets the watches."""
-        for session in (self._bell, self._eye):
-            if session is not None:
-                session.close()
-        self._bell = self._eye = None
+        for session in self._sessions or ():
+            session.close()
+        self._sessions = None
 
     def step(self) -> list[dict[str, Any]]:
         """Wait a moment for news; what happened, which is mostly nothing."""
@@ -174,15 +179,16 @@ class Watcher:
             return [self._addressed(connection(LOST, str(error)))]
 
     def _step(self) -> list[dict[str, Any]]:
-        if self._bell is None:
+        sessions = self._sessions
+        if sessions is None:
             wait = self._again - time.monotonic()
             if wait > 0:
                 time.sleep(min(wait, _BREATH))
                 return []
-            self._connect()
-        elif not self._news():
+            sessions = self._connect()
+        elif not self._news(sessions.bell):
             return []
-        look = self._look()
+        look = self._look(sessions)
         events = happened(self._known, look)
         self._known = look
         if self._lost:
@@ -190,38 +196,41 @@ class Watcher:
             events.insert(0, connection(BACK))
         return events
 
-    def _connect(self) -> None:
+    def _connect(self) -> _Sessions:
         path = self._options.socket or self._options.xenbus
-        self._bell = Store(path, timeout=self._options.timeout)
-        self._eye = Store(path, timeout=self._options.timeout)
+        bell = Store(path, timeout=self._options.timeout)
+        try:
+            sessions = _Sessions(bell, Store(path, timeout=self._options.timeout))
+        except BaseException:
+            bell.close()
+            raise
+        self._sessions = sessions
         self._watched = set()
-        self._watch({_INTRODUCED, _RELEASED, *self._options.paths})
+        self._watch(bell, {_INTRODUCED, _RELEASED, *self._options.paths})
+        return sessions
 
-    def _news(self) -> bool:
+    def _news(self, bell: Store) -> bool:
         """Whether anything was told within a moment; waits for more of it, for `delay` seconds in all."""
-        assert self._bell is not None
-        if self._bell.wait_event(_BREATH) is None:
+        if bell.wait_event(_BREATH) is None:
             return False
         until = time.monotonic() + self._options.delay
         while (left := until - time.monotonic()) > 0 and not self._stopped:
-            self._bell.wait_event(left)
-        while self._bell.has_events:
-            self._bell.wait_event(0)
+            bell.wait_event(left)
+        while bell.has_events:
+            bell.wait_event(0)
         return True
 
-    def _watch(self, wanted: set[str]) -> None:
+    def _watch(self, bell: Store, wanted: set[str]) -> None:
         """Exactly these paths from now on."""
-        assert self._bell is not None
         for path in wanted - self._watched:
-            self._bell.watch(path, _TOKEN)
+            bell.watch(path, _TOKEN)
         for path in self._watched - wanted:
             with suppress(StoreError):  # the domain is gone, and with it what C xenstored kept of the watch
-                self._bell.unwatch(path, _TOKEN)
+                bell.unwatch(path, _TOKEN)
         self._watched = wanted
 
-    def _look(self) -> Look:
+    def _look(self, sessions: _Sessions) -> Look:
         """Domains first: watches stand before what they are for is read, so nothing can happen in between."""
-        assert self._eye is not None
         options = self._options
         wanted = {_INTRODUCED, _RELEASED, *options.paths}
         domains: dict[Hashable, Thing] = {}
@@ -233,23 +242,24 @@ class Watcher:
                     wanted.add(_RECORDS)
                     for domid in found:
                         wanted.update(_device_paths(domid))
-                self._watch(wanted)
+                self._watch(sessions.bell, wanted)
                 return Scope(None if options.disks else ())
 
-            snapshot = survey(self._eye, scope, userdata=options.userdata_dir)
+            snapshot = survey(sessions.eye, scope, userdata=options.userdata_dir)
             if options.domains:
                 domains = {
                     (one.domid, one.uuid): _domain(one) for one in snapshot.domains.values() if one.alive
                 }
             if options.disks:
-                disks = _disks(settled(self._eye, snapshot, options.settle) if options.settle else snapshot)
-        return Look(domains, disks, self._nodes())
+                disks = _disks(
+                    settled(sessions.eye, snapshot, options.settle) if options.settle else snapshot
+                )
+        return Look(domains, disks, self._nodes(sessions.eye))
 
-    def _nodes(self) -> dict[Hashable, Thing]:
-        assert self._eye is not None
+    def _nodes(self, eye: Store) -> dict[Hashable, Thing]:
         if not self._options.paths:
             return {}
-        found = self._eye.read_trees(self._options.paths)
+        found = eye.read_trees(self._options.paths)
         if len(found) > _MAX_NODES:
             raise OptionError(
                 f"xen.virtio.xenstore: paths: {len(found)} nodes, which is more than {_MAX_NODES}; name subtrees"

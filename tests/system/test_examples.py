@@ -61,8 +61,8 @@ def shell(*lines: str, on: str = "dom0") -> Json:
     return {"name": "around", "ansible.builtin.shell": "\n".join(["set -e", *lines]), "delegate_to": on}
 
 
-def module(name: str, /, **arguments: Any) -> Json:
-    return {"name": "around", f"xen.virtio.{name}": arguments}
+def module(called: str, **arguments: Any) -> Json:
+    return {"name": "around", f"xen.virtio.{called}": arguments}
 
 
 GUESTS = module("guest", guests="{{ xen_guests }}", recreate="allowed")

@@ -24,7 +24,9 @@ VERSIONS = [
 ]
 
 
-@pytest.mark.parametrize(("path", "pattern", "times"), VERSIONS, ids=[path for path, _, _ in VERSIONS])
+@pytest.mark.parametrize(
+    ("path", "pattern", "times"), VERSIONS, ids=[path for path, _pattern, _times in VERSIONS]
+)
 def test_every_place_has_the_same_version(path: str, pattern: str, times: int) -> None:
     found = re.findall(pattern, (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
     assert found == [VERSION] * times
@@ -52,7 +54,7 @@ SILENCED = [
 
 
 @pytest.mark.parametrize(
-    ("path", "number", "line"), SILENCED, ids=[f"{path}:{number}" for path, number, _ in SILENCED]
+    ("path", "number", "line"), SILENCED, ids=[f"{path}:{number}" for path, number, _line in SILENCED]
 )
 def test_a_rule_is_silenced_by_name_and_for_a_reason(path: Path, number: int, line: str) -> None:
     assert re.search(r"# (\S+ ){2,}# noqa: [a-z-]+(\[[a-z-]+\])?$", line), f"{path}:{number}: {line.strip()}"
@@ -85,7 +87,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize(
-    ("path", "name", "options"), CALLS, ids=[f"{path}-{name}" for path, name, _ in CALLS]
+    ("path", "name", "options"), CALLS, ids=[f"{path}-{name}" for path, name, _options in CALLS]
 )
 def test_what_the_inventory_hides_no_play_shows(path: Path, name: str, options: Mapping[str, Any]) -> None:
     if options.get("side") == "backend":
