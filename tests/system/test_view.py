@@ -154,7 +154,7 @@ def units(lab_any: LabHost, program: Path, tmp_path: Path) -> Iterator[Units]:
         made = Units(bench, tmp_path / "run")
         yield made
         made.close()
-        assert standin.clashes(tmp_path / "log") == []
+        assert standin.clashes(tmp_path / "log", served=False) == []
     program.with_name(f"{program.name}.faults").unlink(missing_ok=True)
 
 
@@ -484,6 +484,7 @@ def test_ready_with_all_its_files(units: Units) -> None:
             "daemon": str(units.bench.program),
             "version": "1.0",
             "size": 65536,
+            "view": True,
         }
         assert Path(f"/proc/{daemon}/cmdline").read_bytes().split(b"\0")[1:] == [b"-d", b"51712", b""]
         given_on = Path(f"/proc/{daemon}/environ").read_bytes().split(b"\0")
