@@ -103,6 +103,8 @@ class Board:
         """End the emulator; what dom0 and the guests wrote is gone."""
         if self._process is None:
             return
+        for name in ("domd", "dom0"):
+            self.hang_up(name)
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(20)
@@ -216,11 +218,16 @@ class Board:
     # ---- commands ----
 
     def ssh_options(self, name: str = "dom0") -> list[str]:
-        """Of a connection to ``dom0`` or, through it, to ``domd``; host keys are checked."""
+        """Of a connection to ``dom0`` or, through it, to ``domd``; host keys are checked.
+
+        One connection is kept for all that follows: a login costs this board some five seconds.
+        """
         options = [
             *("-i", str(self.image.key), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"),
             *("-o", f"UserKnownHostsFile={self.image.known_hosts}", "-o", "StrictHostKeyChecking=yes"),
             *("-o", f"HostKeyAlias={name}", "-o", "ConnectTimeout=60", "-o", "LogLevel=ERROR"),
+            *("-o", "ServerAliveInterval=30", "-o", "ControlMaster=auto", "-o", "ControlPersist=yes"),
+            *("-o", f"ControlPath={self._kept(name)}"),
         ]
         if name == "domd":
             through = [
@@ -255,6 +262,20 @@ class Board:
         if check and done.returncode:
             raise BoardError(f"{name}: {command}: {done.returncode}: {done.stderr.strip()[-2000:]}")
         return done
+
+    def hang_up(self, name: str) -> None:
+        """End the connection that is kept, if there is one."""
+        if self._kept(name).exists():
+            subprocess.run(
+                ["ssh", "-o", f"ControlPath={self._kept(name)}", "-O", "exit", "board"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=20,
+                check=False,
+            )
+
+    def _kept(self, name: str) -> Path:
+        return self.folder / f"ssh-{name}"
 
     def install(self, program: Path, path: str) -> None:
         """Put a program of this machine onto dom0.

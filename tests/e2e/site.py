@@ -161,6 +161,7 @@ class Site:
             "ANSIBLE_PIPELINING": "true",
             "ANSIBLE_NOCOLOR": "true",
             "ANSIBLE_TIMEOUT": "60",
+            "ANSIBLE_SSH_ARGS": "-C",  # and not of a connection that ends after a minute: the board keeps one
             "ANSIBLE_DEPRECATION_WARNINGS": "false",
         }
         command = [str(Path(sys.executable).with_name(program)), "-i", str(self.folder / "inventory.json")]
