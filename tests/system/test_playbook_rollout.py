@@ -466,6 +466,59 @@ def test_a_name_of_a_checkpoint_is_used_once(boards: Callable[[int], Rollout]) -
     assert "debug" in rollout.config("b01")
 
 
+def test_two_rollouts_in_one_run(boards: Callable[[int], Rollout]) -> None:
+    """Boards in one building, then in another: the second knows nothing of the first but what it changed."""
+    rollout = boards(2)
+    rollout.differs(*rollout.boards)
+    rollout.health("true")
+    before = rollout.domids()
+    both = rollout.fleet.folder / "both.yml"
+    both.write_text(
+        json.dumps(
+            [
+                {
+                    "ansible.builtin.import_playbook": ROLLOUT,
+                    "vars": {"xen_dom0": hosts, "xen_rollout_dest": dest},
+                }
+                for hosts, dest in (
+                    ("b01", str(rollout.out / "first")),
+                    ("b02", str(rollout.out / "second")),
+                    ("b01,b02", str(rollout.out)),
+                )
+            ]
+        )
+    )
+    done = rollout.fleet.play(str(both))
+    reports = [
+        json.loads((rollout.out / name / "rollout.json").read_text()) for name in ("first", "second", "")
+    ]
+    assert [[(row["name"], row["status"]) for row in report["hosts"]] for report in reports] == [
+        [("b01", "changed")],
+        [("b02", "changed")],
+        [("b01", "ok"), ("b02", "ok")],
+    ]
+    assert [report["batches"] for report in reports] == [[["b01"]], [["b02"]], []]
+    assert len({report["checkpoint"] for report in reports[:2]}) == 2
+    assert told(done).count("1 host, 1 batch: 1 changed") == 2
+    assert [line.split()[0] for line in rollout.asked] == ["b01", "b02"]
+    assert not before.items() & rollout.domids().items()
+
+
+def test_a_folder_for_the_report_keeps_its_permissions(boards: Callable[[int], Rollout]) -> None:
+    """One that is there is somebody's; one that is made is for everybody to read."""
+    rollout = boards(1)
+    rollout.out.mkdir(mode=0o700)
+    rollout.run()
+    assert rollout.out.stat().st_mode & 0o777 == 0o700
+    made = rollout.fleet.folder / "new"
+    rollout.run(xen_rollout_dest=str(made))
+    assert made.stat().st_mode & 0o777 == 0o755
+    assert {path.name: path.stat().st_mode & 0o777 for path in made.iterdir()} == {
+        "rollout.json": 0o644,
+        "rollout.limit": 0o644,
+    }
+
+
 def test_no_wait_is_endless(boards: Callable[[int], Rollout]) -> None:
     """A board that says nothing when it is read and one whose task does not end are named, and others are done."""
     rollout = boards(3)
