@@ -30,15 +30,21 @@ PATIENCE = {
     "guest_settle": 2,
 }
 
-#: On dom0: the device tree of the guest that libxl built last, and all of them, each under its checksum.
+#: On dom0: the device tree of the guest that libxl built last, and all of them, one after the other.
 LAST_TREE, TREES = "/root/last.dtb", "/root/trees"
 #: Keeps each of them: the next guest's takes the place of the one before.
 _KEEP_TREES = f"""\
 mkdir -p {TREES}
-systemd-run --quiet --unit=trees sh -c '
-while sleep 1; do
-  sum=$(sha256sum <{LAST_TREE}) && cp {LAST_TREE} "{TREES}/${{sum%% *}}.dtb"
-done'
+cat >/root/keep-trees <<'END'
+number=0
+while sleep 2; do
+  if [ {LAST_TREE} -nt {TREES}/$number.dtb ]; then
+    number=$((number + 1))
+    cp {LAST_TREE} {TREES}/$number.dtb
+  fi
+done
+END
+systemd-run --quiet --unit=trees sh /root/keep-trees
 """
 
 DOMD = {
@@ -204,7 +210,7 @@ class Site:
 
     def end_of_trees(self) -> None:
         """No more device trees are kept."""
-        self.board.run("sleep 2; systemctl stop trees")
+        self.board.run("sleep 3; systemctl stop trees")
 
     def device_trees(self) -> list[str]:
         """Sources of the device trees that libxl made for guests."""
