@@ -44,7 +44,7 @@ while sleep 2; do
   fi
 done
 END
-systemd-run --quiet --unit=trees sh /root/keep-trees
+systemd-run --quiet --unit=trees bash /root/keep-trees
 """
 
 DOMD = {
