@@ -35,7 +35,7 @@ def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 
 def keep_logs(folder: Path, name: str) -> None:
-    """Xen's and dom0's console at each attempt to boot, and the emulator's own."""
+    """Xen's and dom0's console at each attempt to boot, the emulator's own, and what Ansible did when."""
     kept = LOGS / name
     shutil.rmtree(kept, ignore_errors=True)
     kept.mkdir(parents=True)

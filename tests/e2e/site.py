@@ -164,6 +164,7 @@ class Site:
             **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
             "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache/collections"),
             "ANSIBLE_HOME": str(self.folder / "ansible"),
+            "ANSIBLE_LOG_PATH": str(self.board.folder / "ansible.log"),  # kept with the board's own
             "ANSIBLE_PIPELINING": "true",
             "ANSIBLE_NOCOLOR": "true",
             "ANSIBLE_TIMEOUT": "60",
