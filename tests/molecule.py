@@ -4,15 +4,19 @@
 """The scenarios of extensions/molecule, from machines made anew to none: ``make molecule ARGS="-s guest"``.
 
 Molecule passes over a step whose playbook it does not find and calls that a success, so what it reports is looked at.
+It can run scenarios side by side, but not say which ones must not be: here those of a lane have machines in common.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,11 +27,13 @@ from lab.machines_tools import facts_against  # noqa: E402
 #: The exit status where this machine cannot hold the machines.
 CANNOT = 77
 #: Steps that were passed over, in molecule's own words.
-PASSED_OVER = re.compile(r"Missing playbook|already (?:created|prepared)")
+PASSED_OVER = re.compile(r"Missing playbook|already prepared")
+#: Scenarios of a lane run one after the other, lanes side by side: the boards of a fleet, and one host with all else.
+LANES = (("fleet",), ("backend", "disk", "faults", "guest"))
 
 
-def molecule(*arguments: str) -> tuple[int, str]:
-    """One run of molecule, shown while it goes on; its status and what it said."""
+def molecule(*arguments: str, title: str = "") -> tuple[int, str]:
+    """One run of molecule, shown while it goes on, each line behind a title; its status and what it said."""
     program = Path(sys.executable).with_name("molecule")
     environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
     said = []
@@ -43,24 +49,50 @@ def molecule(*arguments: str) -> tuple[int, str]:
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            print(line, end="", flush=True)
+            print(f"{title}{line}", end="", flush=True)
             said.append(line)
     return process.returncode, "".join(said)
 
 
-def main(arguments: list[str]) -> int:
+def lane(scenarios: Sequence[str]) -> int:
+    """Scenarios one after the other on machines that are there, and stay."""
+    begin = time.monotonic()
+    named = [word for scenario in scenarios for word in ("--scenario-name", scenario)]
+    status, said = molecule("test", "--destroy=never", *named, title=f"{scenarios[0]:>8} ")
+    passed_over = sorted(set(PASSED_OVER.findall(said)))
+    if passed_over:
+        print(f"molecule: passed over steps: {', '.join(passed_over)}", file=sys.stderr)
+    print(f"molecule: {', '.join(scenarios)}: {time.monotonic() - begin:.0f} s", flush=True)
+    return status or int(bool(passed_over))
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="molecule.py", description=__doc__)
+    parser.add_argument(
+        *("-s", "--scenario-name"),
+        dest="chosen",
+        action="append",
+        choices=[name for names in LANES for name in names],
+        help="one of the scenarios; more of them with more of these; without any: all",
+    )
+    chosen = parser.parse_args(arguments).chosen
     against = facts_against()
     if against:
         print(f"molecule: cannot run here: {against}", file=sys.stderr)  # .ci/run looks for these words
         return CANNOT
+    lanes = [[name for name in names if not chosen or name in chosen] for names in LANES]
+    lanes = [names for names in lanes if names]
     begin = time.monotonic()
     molecule("destroy")  # what a run left that was cut off
-    status, said = molecule("test", *(arguments or ["--all"]))
-    passed_over = PASSED_OVER.findall(said)
-    if passed_over:
-        print(f"molecule: passed over steps: {', '.join(sorted(set(passed_over)))}", file=sys.stderr)
+    try:
+        status, _said = molecule("create")
+        if not status:
+            with ThreadPoolExecutor(len(lanes)) as pool:
+                status = max(pool.map(lane, lanes))
+    finally:
+        destroyed, _said = molecule("destroy")
     print(f"molecule: {time.monotonic() - begin:.0f} s")
-    return status or int(bool(passed_over))
+    return status or destroyed
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,38 @@ def test_storage_is_made_and_looked_at_where_it_is(fleet: Fleet) -> None:
     assert (host.folder / f"domains/1/root{target}").read_text() == "DomD"
     assert not (host.root / target[1:]).exists()  # not on dom0
     assert changed(fleet.role("guest")) == 0
+
+
+def test_boards_are_played_side_by_side(lab_factory: Any, tmp_path: Path) -> None:
+    """What is included for driver domains is included once for all boards, not for one board after the other."""
+    hosts = {name: prepared(lab_factory()) for name in ("b01", "b02")}
+    fleet = fleet_of(tmp_path, **hosts)
+    for name, host in hosts.items():
+        fleet.add_driver_domain(f"{name}-domd", host, 1)
+        fleet.of_host[name]["xen_guest_overrides"] = {"linux1": {"disks": [disk(f"/var/lib/{name}.img")]}}
+    fleet.variables |= {
+        "xen_driver_domains": {"DomD": {"host": "{{ inventory_hostname }}-domd"}},
+        "xen_guests": {"linux1": guest()},
+        "xen_storage_tasks": "storage.yml",
+    }
+    (fleet.inventory / "storage.yml").write_text(
+        "- name: Have an image\n"
+        "  ansible.builtin.copy: {content: '', dest: '{{ xen_storage_targets | first }}', mode: '0600'}\n"
+    )
+
+    def played(task: str, output: str) -> list[set[tuple[str, str]]]:
+        parts = [part for part in output.split("\nTASK [") if part.partition("]")[0].endswith(f": {task}")]
+        return [set(re.findall(r"(?:ok|changed): \[(\S+) -> ([^\](\s]+)", part)) for part in parts]
+
+    both = [{("b01", "b01-domd"), ("b02", "b02-domd")}]
+    assert played("Have an image", fleet.role("guest").stdout) == both
+    for name, host in hosts.items():
+        assert running(host) == {"linux1"}
+        assert (host.folder / f"domains/1/root/var/lib/{name}.img").exists()
+    # these hosts have no systemd, so the role that is included goes no further than to look at them
+    done = fleet.role("guest", check=False, virtio_disk_backend_install="none")
+    assert done.returncode != 0
+    assert played("Look at the host", done.stdout)[1:] == both, done.stdout
 
 
 def test_a_driver_domain_that_is_a_guest_itself_comes_first(lab: LabHost, tmp_path: Path) -> None:

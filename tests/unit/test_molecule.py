@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +63,20 @@ def test_there_are_scenarios() -> None:
     assert set(SCENARIOS) == {"backend", "default", "disk", "faults", "fleet", "guest"}
     assert steps("default") == ["create", "destroy"]
     assert shared()["shared_state"] is True
+
+
+def test_every_scenario_has_a_lane() -> None:
+    lanes = runpy.run_path(str(FOLDER.parents[1] / "tests/molecule.py"))["LANES"]
+    assert sorted([name for names in lanes for name in names] + ["default"]) == sorted(SCENARIOS)
+
+
+def test_lanes_have_no_machine_in_common() -> None:
+    """A fleet is all boards but dom0; nothing else names one of them."""
+    board = re.compile(r"\bb[1-8]\b|lab_boards")
+    for name, path in SCENARIOS.items():
+        for playbook in path.parent.rglob("*.yml"):
+            text = playbook.read_text()
+            if name == "fleet":
+                assert not re.search(r"hosts: (?:dom0|domd)\b", text), playbook
+            else:
+                assert not board.search(text), playbook
