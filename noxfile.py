@@ -75,7 +75,7 @@ def sanity(session: nox.Session, core: str, python: str) -> None:
     places = os.pathsep.join(str(Path(found(version)).parent) for version in targets)
     session.run(
         *("sh", "tests/sanity/run.sh"),
-        *(f"--target-python=venv/{version}" for version in targets),
+        *(f"--target-python={version}" for version in targets),
         env={
             "ONLY": "ansible-test",
             "BIN": session.bin,

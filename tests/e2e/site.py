@@ -25,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 #: On a board as slow as this one: seconds.
 PATIENCE = {
     "guest_create_timeout": 300,
+    "guest_driver_timeout": 400,
     "guest_wait_timeout": 60,
     "guest_shutdown_timeout": 240,
     "guest_settle": 2,

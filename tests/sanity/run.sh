@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Ansible's own tools over the collection; all of them run, the exit status tells whether one had something to say.
-# Names of ansible-test sanity tests as arguments run these alone; --target-python=venv/X.Y adds a Python of boards.
+# Names of ansible-test sanity tests as arguments run these alone; --target-python=X.Y adds a Python of boards.
 # BIN and CACHE name another environment and folder than the checkout's own, and ONLY=ansible-test leaves the rest out.
 
 set -u
@@ -62,7 +62,7 @@ tests=""
 where="--venv --python $python"
 for name in "$@"; do
     case $name in
-    --target-python=*) where="--controller venv/$python" tests="$tests $name" ;;
+    --target-python=*) where="--controller origin:python=$python" tests="$tests $name" ;;
     *) tests="$tests --test $name" ;;
     esac
 done
