@@ -129,7 +129,5 @@ class ZippedFinder:
 
 def compile_once() -> None:
     """Use the finder from now on; called before all other imports of ours. Does nothing outside a zip."""
-    # before Python 3.10 a zip importer loads modules by another way, and compiles them once
-    zipped = isinstance(globals().get("__loader__"), zipimporter) and hasattr(zipimporter, "exec_module")
-    if zipped and ZippedFinder not in sys.meta_path:
+    if isinstance(globals().get("__loader__"), zipimporter) and ZippedFinder not in sys.meta_path:
         sys.meta_path.insert(0, ZippedFinder)
