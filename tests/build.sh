@@ -49,7 +49,7 @@ fi
 for kept in extensions/eda extensions/execution-environment changelogs/changelog.yaml; do
     [ -e "$installed/$kept" ] || { echo "build: the tarball lacks $kept" >&2; exit 1; }
 done
-[ "$(ls -A "$installed/extensions" "$installed/changelogs" | grep -c .)" -eq 5 ] || {
+[ "$(find "$installed/extensions" "$installed/changelogs" -mindepth 1 -maxdepth 1 | wc -l)" -eq 3 ] || {
     echo "build: the tarball has more in extensions or changelogs than users need" >&2
     exit 1
 }
@@ -58,12 +58,12 @@ cd "$place"
 found=0
 for kind in module filter inventory role playbook; do
     case $kind in
-    module) files=$root/plugins/modules/*.py ;;
-    role) files=$root/roles/* ;;
-    playbook) files=$root/playbooks/*.yml ;;
-    *) files=$root/plugins/$kind/*.py ;;
+    module) set -- "$root"/plugins/modules/*.py ;;
+    role) set -- "$root"/roles/* ;;
+    playbook) set -- "$root"/playbooks/*.yml ;;
+    *) set -- "$root/plugins/$kind"/*.py ;;
     esac
-    for file in $files; do
+    for file in "$@"; do
         name=$(basename "$file")
         name=${name%.*}
         case $kind in

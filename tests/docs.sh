@@ -19,10 +19,7 @@ rm -rf "$place/source.new" "$place/html.new"
 mkdir -p "$place/source.new"
 cd "$root"
 cp README.md CONTRIBUTING.md "$place/source.new"
-for file in $(find docs tests -name '*.md' -o -path 'docs/pictures/*.svg'); do
-    mkdir -p "$place/source.new/${file%/*}"
-    cp "$file" "$place/source.new/$file"
-done
+find docs tests \( -name '*.md' -o -path 'docs/pictures/*.svg' \) -exec cp --parents -t "$place/source.new" {} +
 mv "$place/source.new/docs/site/index.md" "$place/source.new/index.md"
 
 # What ansible-doc says, as one page a plugin and role.

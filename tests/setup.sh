@@ -51,6 +51,8 @@ packages="xen-utils-4.17 xen-utils-common xenstore-utils libxen-dev gcc libc6-de
 # Xen for Arm in an emulator, with a dom0 whose packages are set up here.
 [ "$purpose" != e2e ] ||
     packages="$packages qemu-system-arm qemu-user-static arch-test cpio openssh-client"
+# ansible-test passes over scripts where it has nothing to look at them with.
+case $purpose in sanity | matrix) packages="$packages shellcheck" ;; esac
 # The pages of the documentation are written by Python alone.
 [ "$purpose" != docs ] || packages=""
 
@@ -93,6 +95,7 @@ if [ -n "$missing" ]; then
         DEBIAN_FRONTEND=noninteractive apt-get -y -q -o Dpkg::Use-Pty=0 "$@" </dev/null >>"$log" 2>&1
     }
     apt update || true # one broken source of many need not matter; the installation tells
+    # shellcheck disable=SC2086 # names of packages, each a word
     if ! apt install --no-install-recommends $missing; then
         cat "$log" >&2
         die "apt-get could not install$missing; its own words are above."

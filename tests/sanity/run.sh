@@ -58,16 +58,22 @@ check() {
 }
 
 python=$("$bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-tests=""
-where="--venv --python $python"
+alone="" # of whose tests some were named
+where="--venv"
 for name in "$@"; do
+    shift
+    alone=yes
     case $name in
-    --target-python=*) where="--controller origin:python=$python" tests="$tests $name" ;;
-    *) tests="$tests --test $name" ;;
+    --target-python=*) where="--controller" && set -- "$@" "$name" ;;
+    *) set -- "$@" --test "$name" ;;
     esac
 done
-check "ansible-test sanity" ansible-test sanity $where --color no $tests
-if [ "$tests" = "" ] && [ "${ONLY:-}" = "" ]; then
+case $where in
+--venv) set -- --venv --python "$python" "$@" ;;
+*) set -- --controller "origin:python=$python" "$@" ;;
+esac
+check "ansible-test sanity" ansible-test sanity --color no "$@"
+if [ "$alone" = "" ] && [ "${ONLY:-}" = "" ]; then
     check "antsibull-docs" antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
     check "docs" sh "$root/tests/docs.sh"
     check "docs in a browser" env XEN_VIRTIO_NO_SKIPS=1 "$bin/python" -m pytest -q -c "$root/pyproject.toml" \
