@@ -27,9 +27,11 @@ from ._protocol import OPS
 class Link(Protocol):
     """An open connection: a descriptor to speak on, and its end."""
 
-    def fileno(self) -> int: ...
+    def fileno(self) -> int:
+        """The descriptor."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End the connection."""
 
 
 class Wire(Protocol):
@@ -38,9 +40,11 @@ class Wire(Protocol):
     name: str
     header: struct.Struct
 
-    def open_socket(self, path: str, timeout: float) -> Link: ...
+    def open_socket(self, path: str, timeout: float) -> Link:
+        """Connect to a daemon's socket, within some seconds."""
 
-    def open_device(self, path: str) -> Link: ...
+    def open_device(self, path: str) -> Link:
+        """Open the kernel's device."""
 
 
 class Candidate(NamedTuple):

@@ -71,7 +71,8 @@ class Held(ABC):
     # ---- the start ----
 
     @abstractmethod
-    def start(self) -> Self: ...
+    def start(self) -> Self:
+        """Bring it up; it is returned itself."""
 
     def _take_folder(self) -> None:
         """It is there, and empty."""

@@ -73,12 +73,14 @@ class Runs:
 class NoStore:
     """A store that nobody asks."""
 
-    def __init__(self, *_arguments: object, **_options: object) -> None: ...
+    def __init__(self, *_arguments: object, **_options: object) -> None:
+        pass
 
     def __enter__(self) -> NoStore:
         return self
 
-    def __exit__(self, *_error: object) -> None: ...
+    def __exit__(self, *_error: object) -> None:
+        pass
 
 
 LATE = UnknownDomainError("not yet")
