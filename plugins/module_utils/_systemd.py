@@ -243,7 +243,8 @@ class Systemctl:
         #: ends with the process, which alone has its other end; a pidfd needs Linux 5.3
         self.handle, others = os.pipe2(os.O_CLOEXEC)
         try:
-            self._process = subprocess.Popen(
+            # in the launcher there is no AnsibleModule
+            self._process = subprocess.Popen(  # pylint: disable=unknown-option-value,ansible-bad-function
                 [program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,

@@ -1211,7 +1211,8 @@ class Unit:
         os.set_inheritable(self._lock, True)
         heard = (_signal.SIGPIPE, _signal.SIGHUP, _signal.SIGXFSZ)  # what Python or we ignore
         try:
-            self.pid = os.posix_spawn(command[0], command, environ, setsigmask=(), setsigdef=heard)
+            # a service of the standard library only
+            self.pid = os.posix_spawn(command[0], command, environ, setsigmask=(), setsigdef=heard)  # pylint: disable=unknown-option-value,ansible-bad-function
         except OSError as error:
             code = NOT_FOUND if error.errno == errno.ENOENT else NOT_RUN
             raise RefusalError(code, f"{self._what}: {command[0]}: {error.strerror}") from error

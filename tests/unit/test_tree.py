@@ -60,21 +60,6 @@ def test_a_rule_is_silenced_by_name_and_for_a_reason(path: Path, number: int, li
     assert re.search(r"# (\S+ ){2,}# noqa: [a-z-]+(\[[a-z-]+\])?$", line), f"{path}:{number}: {line.strip()}"
 
 
-#: Findings of ansible-test that are let pass, by release of ansible-core.
-LET_PASS = [
-    (path.name, line)
-    for path in sorted((ROOT / "tests/sanity").glob("ignore-*.txt"))
-    for line in path.read_text(encoding="utf-8").splitlines()
-]
-
-
-@pytest.mark.parametrize(("file", "line"), LET_PASS)
-def test_a_finding_is_let_pass_for_a_reason(file: str, line: str) -> None:
-    found = re.fullmatch(r"(\S+) [a-z-]+:[a-z-]+ # (?:\S+ ){3,}\S+", line)
-    assert found is not None, f"{file}: {line}"
-    assert (ROOT / found[1]).exists()
-
-
 #: Modules that show options of guests, in plays of ours.
 SHOWING = ("xen.virtio.guest", "xen.virtio.fleet_info")
 
