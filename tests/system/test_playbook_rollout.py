@@ -84,6 +84,11 @@ class Rollout:
             ]
         )
 
+    def away_once(self, name: str) -> None:
+        """The board cannot be reached the first time that anybody tries."""
+        self._enters(name, f'exec {self.boards[name].folder}/enter "$@"', f"rm {self._lost(name)}; ")
+        self._lost(name).touch()
+
     def leaves(self, name: str) -> None:
         """The board goes out of reach as soon as it was read."""
         lost = self._lost(name)
@@ -464,6 +469,32 @@ def test_a_name_of_a_checkpoint_is_used_once(boards: Callable[[int], Rollout]) -
     rollout.fleet.command(*shlex.split(rollout.report()["resume"]))
     assert rollout.rows() == {"b01": "changed"}
     assert "debug" in rollout.config("b01")
+
+
+def test_a_template_of_ones_own_is_planned_with(boards: Callable[[int], Rollout]) -> None:
+    """A board that was away for the first look is none with nothing to do, though it is back for the next."""
+    rollout = boards(2)
+    rollout.fleet.variables["guest_template"] = "guest.cfg.j2"
+    rollout.differs(*rollout.boards)
+    rollout.away_once("b02")
+    before = rollout.domids()
+    done = rollout.run("--check", "--diff")
+    assert rollout.rows() == {"b01": "changed", "b02": "offline"}, told(done)
+    assert "is down" in rollout.reason("b02")
+    rollout.run()
+    assert rollout.rows() == {"b01": "changed", "b02": "changed"}
+    assert not before.items() & rollout.domids().items()
+    assert "quiet" in rollout.config("b02")
+    (rollout.fleet.inventory / "broken.cfg.j2").write_text("{{ nobody_knows }}\n")
+    rollout.fleet.of_host["b01"]["guest_template"] = "broken.cfg.j2"
+    rollout.differs("b02", cmdline="debug")
+    before = rollout.domids()
+    done = rollout.run(check=False)
+    assert (rollout.rows(), rollout.domids()) == ({"b01": "refused", "b02": "not reached"}, before), told(
+        done
+    )
+    assert "broken.cfg.j2: " in rollout.reason("b01")
+    assert "nobody_knows" in rollout.reason("b01")
 
 
 def test_two_rollouts_in_one_run(boards: Callable[[int], Rollout]) -> None:

@@ -107,6 +107,22 @@ def test_what_cannot_go_is_refused_before_anything_does(host: LabHost, fleet: Fl
     assert domids(host) == [None, 3, 4]
 
 
+def test_a_driver_domain_that_cannot_be_looked_into_keeps_its_backend_and_all_else(
+    host: LabHost, fleet: Fleet
+) -> None:
+    """Nobody knows whom the daemons in it serve; without them the guests can go."""
+    fleet.more["b01-domd"] = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+    fleet.variables["xen_driver_domains"] = {"DomD": {"host": "b01-domd"}}
+    before = domids(host)
+    refused = teardown(fleet, "linux1", check=False, xen_teardown_backends=True)
+    assert refused.returncode != 0
+    assert "b01: nothing was changed: " in told(refused)
+    assert "DomD cannot be looked into: bring its host back, or leave its backend" in told(refused)
+    assert domids(host) == before
+    teardown(fleet, "linux1")
+    assert domids(host) == [None, *before[1:]]
+
+
 def test_one_that_does_not_shut_down_or_let_go_is_named(host: LabHost, fleet: Fleet) -> None:
     host.guest_answers("ignore", "linux1")
     done = teardown(fleet, "linux1", check=False, xen_teardown_shutdown_timeout=1)
