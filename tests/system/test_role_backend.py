@@ -272,6 +272,26 @@ def test_build_packages_come_with_a_build_and_go_with_the_last_of_it(
     assert left_behind(backend) == files
 
 
+def test_build_packages_that_others_need_by_now_stay(
+    backend: Machine,
+    machines: Machines,
+    controller: Controller,
+    tmp_path: Path,
+    programs: dict[str, Path],
+) -> None:
+    before = packages(backend)
+    controller.variables |= by_git(backend, machines, tmp_path, programs, "1.0") | with_tools_offered(backend)
+    controller.role("virtio_disk_backend", "domd")
+    came = {line for line in packages(backend) if line.startswith("disk-build")}
+    offer(backend, "other", "1.0", {"/usr/bin/other": "#!/bin/sh\n"}, depends="disk-build")
+    backend.run(["apt-get", "-qq", "update"])
+    backend.run(["apt-get", "-qq", "-y", "install", "other"])
+    gone = controller.role("virtio_disk_backend", "domd", virtio_disk_backend_state="absent")
+    stay = "packages that came with the build stay, since others need them or nobody can tell: "
+    assert f"{stay}disk-build disk-build-helper" in told(gone)
+    assert set(packages(backend)) == {*before, *came, "other install ok installed"}
+
+
 def test_a_package_goes_with_all_that_came(
     backend: Machine, machines: Machines, controller: Controller, tmp_path: Path, programs: dict[str, Path]
 ) -> None:
