@@ -26,8 +26,9 @@ from lab.machines_tools import facts_against  # noqa: E402
 
 #: The exit status where this machine cannot hold the machines.
 CANNOT = 77
-#: Steps that were passed over, in molecule's own words.
+#: Steps that were passed over, in molecule's own words; the machines that a scenario finds were made for all of them.
 PASSED_OVER = re.compile(r"Missing playbook|already prepared")
+MADE_BEFORE = re.compile(r"already created")
 #: Scenarios of a lane run one after the other, lanes side by side: the boards of a fleet, and one host with all else.
 #: After faults that host's store has forgotten its driver domain, so it is the last one.
 LANES = (("fleet",), ("backend", "disk", "guest", "faults"))
@@ -89,7 +90,10 @@ def main(arguments: Sequence[str]) -> int:
     begin = time.monotonic()
     molecule("destroy")  # what a run left that was cut off
     try:
-        status, _said = molecule("create")
+        status, said = molecule("create")
+        if MADE_BEFORE.search(said):
+            print("molecule: these machines were made before, and are not as new", file=sys.stderr)
+            status = status or 1
         if not status:
             with ThreadPoolExecutor(len(lanes)) as pool:
                 status = max(pool.map(lane, lanes))
