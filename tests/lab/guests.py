@@ -256,7 +256,7 @@ class Guests:
         while True:
             sockets: dict[Any, Guest | None] = {store.stream: None}
             sockets |= {guest.stream: guest for guest in self.guests.values() if guest.stream is not None}
-            pending = [guest for guest in self.guests.values() if guest.booted and guest.client.events]
+            pending = [guest for guest in self.guests.values() if guest.booted and guest.client.told]
             ready, _unused, _unused = select.select([*sockets], [], [], 0 if pending else self.pause())
             for one in {guest.domid: guest for guest in pending}.values():
                 self.events(one)

@@ -98,8 +98,13 @@ class Client:
 
     @property
     def stream(self) -> socket.socket:
-        """To wait on together with others; ``events`` may hold more already."""
+        """To wait on together with others; it stays silent about what was ``told`` already."""
         return self._socket
+
+    @property
+    def told(self) -> bool:
+        """Whether a watch event is here already: it came before an answer, or in one piece with it."""
+        return bool(self.events) or any(kind == WATCH_EVENT for kind, *_rest in self._inbox)
 
     def send(self, kind: int, payload: bytes = b"", tx: int = 0) -> int:
         """Send one request without waiting; returns its request id."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from boards import BOARDS
@@ -383,3 +385,18 @@ def test_guests_are_back_after_a_power_cycle_where_units_create_them(lab_factory
     assert len(xls_daemons(host)) == 2
     host.xl("shutdown", "one")  # the stand-in for guests is back too
     assert until(gone(host, 3))
+
+
+def test_an_event_in_one_piece_with_an_answer_is_seen(tmp_path: Path) -> None:
+    """A guest whose request came in so once waited for ever: nothing more was to come over the ring."""
+    path = str(tmp_path / "s")
+    with socket.create_server(path, family=socket.AF_UNIX) as server, wire.Client(path) as client:
+        accepted, _name = server.accept()
+        with accepted:
+            answer = wire.pack(wire.READ, 1, 0, b"web")
+            accepted.sendall(answer + wire.pack(wire.WATCH_EVENT, 0, 0, b"control/shutdown\0token\0"))
+            assert not client.told
+            assert client.read("name") == b"web"
+            assert client.told
+            assert client.event(0.0) == ("control/shutdown", "token")
+            assert not client.told
