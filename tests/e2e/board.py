@@ -104,7 +104,7 @@ class Board:
         if self._process is None:
             return
         for name in ("domd", "dom0"):
-            self._hang_up(name)
+            self.hang_up(name)
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(20)
@@ -263,7 +263,7 @@ class Board:
             raise BoardError(f"{name}: {command}: {done.returncode}: {done.stderr.strip()[-2000:]}")
         return done
 
-    def _hang_up(self, name: str) -> None:
+    def hang_up(self, name: str) -> None:
         """End the connection that is kept, if there is one."""
         if self._kept(name).exists():
             subprocess.run(

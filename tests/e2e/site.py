@@ -191,6 +191,7 @@ class Site:
         self.board.run("/usr/lib/xen-4.17/bin/init-dom0less")
         self.board.run(f"echo LIBXL_DEBUG_DUMP_DTB={LAST_TREE} >>/etc/environment")
         self.board.run(_KEEP_TREES)
+        self.board.hang_up("dom0")  # what /etc/environment says counts from the next login on
 
     def predict(self) -> None:
         """What the filter ``mmio_plan`` says of guests that nobody has made yet."""
