@@ -9,12 +9,12 @@ from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils._dialect import parse_dialect
-from ..module_utils._diskspec import DiskSpecError, declare, render
-
 
 def diskspec(disk: Any, xen: Any = None) -> str:
     """``disk``, a mapping or a string of any dialect, as the shortest string of the release ``xen``."""
+    from ..module_utils._dialect import parse_dialect
+    from ..module_utils._diskspec import DiskSpecError, declare, render
+
     try:
         dialect = None if xen is None else parse_dialect(xen)
         declared = declare(disk)

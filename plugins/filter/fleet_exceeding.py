@@ -9,11 +9,11 @@ from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils._fleet_report import check_report, exceeding
-
 
 def fleet_exceeding(report: Any, limit: Any = "warning") -> list[dict[str, Any]]:
     """The findings of a report that are worse than a limit."""
+    from ..plugin_utils._fleet_report import check_report, exceeding
+
     try:
         check_report(report)
         return exceeding(report, str(limit))

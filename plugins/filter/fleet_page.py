@@ -9,11 +9,11 @@ from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils._fleet_page import fleet_page as draw
-
 
 def fleet_page(report: Any) -> str:
     """A fleet report as one HTML page."""
+    from ..plugin_utils._fleet_page import fleet_page as draw
+
     try:
         return draw(report)
     except ValueError as error:

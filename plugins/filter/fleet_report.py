@@ -9,11 +9,11 @@ from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils._fleet_report import fleet_report as make
-
 
 def fleet_report(hosts: Any, generated: Any, title: Any = "Xen fleet") -> dict[str, Any]:
     """What is found on the hosts of a fleet, as one document."""
+    from ..plugin_utils._fleet_report import fleet_report as make
+
     try:
         return make(hosts, str(generated), str(title))
     except ValueError as error:

@@ -9,11 +9,11 @@ from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils._fleet_table import fleet_table as draw
-
 
 def fleet_table(report: Any) -> str:
     """A fleet report as a table for a terminal."""
+    from ..plugin_utils._fleet_table import fleet_table as draw
+
     try:
         return draw(report)
     except ValueError as error:

@@ -9,12 +9,12 @@ from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils._dialect import NEWEST, parse_dialect
-from ..module_utils._guestconfig import declare_guest, render_guest, split_guest
-
 
 def guest_config(guest: Any, xen: Any = None) -> str:
     """``guest`` of an inventory as the text of the xl configuration of the release ``xen``."""
+    from ..module_utils._dialect import NEWEST, parse_dialect
+    from ..module_utils._guestconfig import declare_guest, render_guest, split_guest
+
     try:
         dialect = NEWEST if xen is None else parse_dialect(xen)
         config = split_guest(guest)[0] if hasattr(guest, "items") else guest

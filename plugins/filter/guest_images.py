@@ -9,11 +9,11 @@ from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils._guestimages import images_of
-
 
 def guest_images(guests: Any, folder: str) -> dict[str, list[dict[str, Any]]]:
     """The files that ``guests`` declare as ``{src, checksum}``, and the guests with their paths on the host."""
+    from ..module_utils._guestimages import images_of
+
     try:
         return images_of(guests, str(folder))
     except ValueError as error:

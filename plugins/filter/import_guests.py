@@ -11,11 +11,11 @@ from typing import Any, Callable
 from ansible.errors import AnsibleFilterError
 from ansible.utils.unsafe_proxy import wrap_var
 
-from ..module_utils._guestimport import inventory_of, to_yaml
-
 
 def import_guests(hosts: Any) -> Any:
     """An inventory of guests out of the configurations that ``hosts`` have, as data and as files."""
+    from ..module_utils._guestimport import inventory_of, to_yaml
+
     if not isinstance(hosts, Mapping):
         raise AnsibleFilterError(f"hosts is a mapping of lists of configurations, not {hosts!r}")
     for host, entries in hosts.items():

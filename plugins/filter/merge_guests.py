@@ -9,13 +9,13 @@ from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils._merge import merge_guests as merged
-
 
 def merge_guests(
     xen_guests: Any, defaults: Any = None, overrides: Any = None, limit: Any = None
 ) -> list[dict[str, Any]]:
     """The guests of one host: ``xen_guests`` over ``defaults`` and under ``overrides``, those in ``limit``."""
+    from ..module_utils._merge import merge_guests as merged
+
     try:
         return merged(xen_guests, defaults, overrides, limit)
     except ValueError as error:

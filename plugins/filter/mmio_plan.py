@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils._dialect import NEWEST, parse_dialect
-from ..module_utils._diskspec import declare
-from ..module_utils._mmio import Place
-from ..module_utils._vdev import devid
-from ..module_utils._virtio import GuestPlan, parse_virtio, plan_guest
+if TYPE_CHECKING:
+    from ..module_utils._mmio import Place
+    from ..module_utils._virtio import GuestPlan
 
 
 def _list(name: str, value: Any) -> list[Any]:
@@ -37,6 +35,9 @@ def _number(name: str, value: Any) -> int:
 
 def _existing(entries: list[Any]) -> dict[tuple[str, int], Place]:
     """The places guests' devices have, by what plan_guest() knows the devices by."""
+    from ..module_utils._mmio import Place
+    from ..module_utils._vdev import devid
+
     places = {}
     for entry in entries:
         if not isinstance(entry, Mapping):
@@ -95,6 +96,10 @@ def mmio_plan(
     xen: Any = None,
 ) -> dict[str, Any]:
     """Where the virtio devices of a guest lie, and the device tree that tells the guest."""
+    from ..module_utils._dialect import NEWEST, parse_dialect
+    from ..module_utils._diskspec import declare
+    from ..module_utils._virtio import parse_virtio, plan_guest
+
     try:
         plan = plan_guest(
             [declare(disk) for disk in _list("the input", disks)],

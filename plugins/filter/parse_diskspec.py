@@ -9,12 +9,12 @@ from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils._dialect import parse_dialect
-from ..module_utils._diskspec import parse, to_mapping
-
 
 def parse_diskspec(text: Any, xen: Any = None) -> dict[str, Any]:
     """The disk that xl's parser makes of ``text``, as a mapping."""
+    from ..module_utils._dialect import parse_dialect
+    from ..module_utils._diskspec import parse, to_mapping
+
     try:
         return to_mapping(parse(text, None if xen is None else parse_dialect(xen)))
     except ValueError as error:

@@ -9,14 +9,6 @@ from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils._dialect import NEWEST, parse_dialect
-from ..module_utils._findings import parse_acceptances, sort_out
-from ..module_utils._guestpicture import from_guests, read_driver_domains
-from ..module_utils._guestspecs import may_reorder, read_specs
-from ..module_utils._merge import MergeError
-from ..module_utils._preflight import preflight as examine
-from ..module_utils._target import read_targets
-
 
 def preflight(
     guests: Any,
@@ -27,6 +19,14 @@ def preflight(
     accept: Any = None,
 ) -> list[dict[str, Any]]:
     """What would fail or corrupt once these guests of one host are made, from inventory data alone."""
+    from ..module_utils._dialect import NEWEST, parse_dialect
+    from ..module_utils._findings import parse_acceptances, sort_out
+    from ..module_utils._guestpicture import from_guests, read_driver_domains
+    from ..module_utils._guestspecs import may_reorder, read_specs
+    from ..module_utils._merge import MergeError
+    from ..module_utils._preflight import preflight as examine
+    from ..module_utils._target import read_targets
+
     try:
         if accept is not None and not isinstance(accept, (list, tuple)):
             raise MergeError(f"accept is a list of mappings, not {accept!r}")

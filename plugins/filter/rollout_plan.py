@@ -11,20 +11,6 @@ from typing import Any, Callable
 from ansible import constants, context
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils._launcher import VERSION as LAUNCHER
-from ..plugin_utils._asdata import as_data
-from ..plugin_utils._rollout import (
-    Settings,
-    checkpoint_of,
-    names_of,
-    percentage_of,
-    planned,
-    serial_of,
-    since_of,
-)
-from ..plugin_utils._rollout_boards import RolloutError, board_of
-from ..plugin_utils._rollout_command import by_hand, command_of
-
 
 def rollout_plan(
     hosts: Any,
@@ -42,11 +28,27 @@ def rollout_plan(
     everything: Any = False,
 ) -> dict[str, Any]:
     """Who goes in which batch, and whether the rollout may begin."""
+    from ..module_utils._launcher import VERSION as LAUNCHER
+    from ..plugin_utils._asdata import as_data
+    from ..plugin_utils._rollout import (
+        Settings,
+        checkpoint_of,
+        names_of,
+        percentage_of,
+        planned,
+        serial_of,
+        since_of,
+    )
+    from ..plugin_utils._rollout_boards import RolloutError, board_of
+    from ..plugin_utils._rollout_command import by_hand, command_of
+
     try:
         if not isinstance(hosts, (list, tuple)):
             raise RolloutError(f"a list of hosts is expected, not {type(hosts).__name__}")
         known = {str(path): str(digest) or None for path, digest in dict(files or {}).items()}
-        boards = [board_of(_with_launcher(one), known, everything=bool(everything)) for one in hosts]
+        boards = [
+            board_of(_with_launcher(one, LAUNCHER), known, everything=bool(everything)) for one in hosts
+        ]
         arguments = dict(context.CLIARGS or {})
         settings = Settings(
             started=str(started),
@@ -85,11 +87,11 @@ def _defaults() -> dict[str, Any]:
     }
 
 
-def _with_launcher(entry: Any) -> Any:
+def _with_launcher(entry: Any, version: str) -> Any:
     """What a board's daemons are to be, with the version of the launcher that this collection brings."""
     if not isinstance(entry, Mapping) or not entry.get("backend"):
         return entry
-    return {**entry, "backend": {**entry["backend"], "launcher": LAUNCHER}}
+    return {**entry, "backend": {**entry["backend"], "launcher": version}}
 
 
 class FilterModule:

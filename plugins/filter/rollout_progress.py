@@ -9,9 +9,6 @@ from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils._asdata import as_data
-from ..plugin_utils._rollout import advanced, ended
-
 
 def rollout_progress(
     report: Any,
@@ -21,6 +18,9 @@ def rollout_progress(
     limit_file: Any = "",
 ) -> dict[str, Any]:
     """A rollout's report after a batch has begun, has ended, or all is over."""
+    from ..plugin_utils._asdata import as_data
+    from ..plugin_utils._rollout import advanced, ended
+
     try:
         if ended_at is not None:
             return as_data(ended(report, str(ended_at), str(limit_file or "")))

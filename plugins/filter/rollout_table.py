@@ -9,11 +9,11 @@ from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils._rollout_table import rollout_table as draw
-
 
 def rollout_table(report: Any) -> str:
     """A rollout's report as a table for a terminal."""
+    from ..plugin_utils._rollout_table import rollout_table as draw
+
     try:
         return draw(report)
     except ValueError as error:

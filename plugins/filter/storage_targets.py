@@ -9,11 +9,11 @@ from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils._guestspecs import read_specs, targets_of
-
 
 def storage_targets(guests: Any) -> dict[str, list[str]]:
     """The targets of the guests' disks by backend domain."""
+    from ..module_utils._guestspecs import read_specs, targets_of
+
     try:
         return targets_of(read_specs(guests, "guests"))
     except ValueError as error:

@@ -10,8 +10,6 @@ from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils._teardown import TeardownError, named, plan_teardown
-
 
 def teardown_plan(
     host: Any,
@@ -23,6 +21,8 @@ def teardown_plan(
     leftovers: bool = False,
 ) -> dict[str, Any]:
     """What is to be taken away from a host, in which order, and why not."""
+    from ..plugin_utils._teardown import TeardownError, named, plan_teardown
+
     if not isinstance(host, Mapping) or not isinstance(host.get("guests"), list):
         raise AnsibleFilterError("teardown_plan: it is given what the module guest_info returns")
     drivers = driver_domains if isinstance(driver_domains, Mapping) else {}

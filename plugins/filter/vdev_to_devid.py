@@ -9,11 +9,11 @@ from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils._vdev import devid
-
 
 def vdev_to_devid(vdev: Any) -> int:
     """The device number libxl gives to ``vdev``."""
+    from ..module_utils._vdev import devid
+
     if isinstance(vdev, int) and not isinstance(vdev, bool):
         vdev = str(vdev)
     if not isinstance(vdev, str):
