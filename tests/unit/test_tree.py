@@ -101,7 +101,7 @@ FILTERS = sorted((ROOT / "plugins/filter").glob("*.py"))
 
 @pytest.mark.parametrize("path", FILTERS, ids=[path.stem for path in FILTERS])
 def test_a_filter_imports_nothing_of_ours_before_it_is_called(path: Path) -> None:
-    """To find one filter Ansible loads all of a collection in the process of each task, a third of a second."""
+    """To find one filter Ansible loads all of a collection, and that in the process of each task."""
     at_once = [
         node
         for node in ast.parse(path.read_text(encoding="utf-8")).body
