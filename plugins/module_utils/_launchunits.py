@@ -387,7 +387,7 @@ class UnitSide:
     def _told(self, text: str, asked: tuple[Key, ...], now: float) -> bool:
         """What systemd says of all units; one that it does not name is gone, and so is one that ended."""
         listed = parse_show(text)
-        changed = not self.asked_once
+        changed = first = not self.asked_once
         self.asked_once = True
         for key, phase in listed.items():
             known = self.known.get(key)
@@ -411,6 +411,8 @@ class UnitSide:
             if key not in self.known and listed.get(key) is None:
                 self._adopt(key, UNIT_RUNNING, now)  # run by hand
                 changed = True
+        if first:
+            self._sweep()
         for key in asked:
             # a start that was asked for since then is no part of this answer
             gone = key in self.known and key not in self._starts and listed.get(key) is None
@@ -420,11 +422,20 @@ class UnitSide:
         return changed
 
     def _held(self) -> Iterable[Key]:
+        return (key for key in self._with("lock") if self._locked(key))
+
+    def _sweep(self) -> None:
+        """Units that ended while there was no launcher left what they were to be."""
+        for key in list(self._with("env")):
+            self._remove(key, "env")
+
+    def _with(self, suffix: str) -> Iterable[Key]:
+        """Of which units that are not known there is a file."""
         with contextlib.suppress(OSError):
             for entry in os.scandir(self.run_dir):
-                name, _dot, suffix = entry.name.rpartition(".")
-                key = key_of(name) if suffix == "lock" else None
-                if key is not None and key not in self.known and self._locked(key):
+                name, _dot, found = entry.name.rpartition(".")
+                key = key_of(name) if found == suffix else None
+                if key is not None and key not in self.known:
                     yield key
 
 

@@ -202,6 +202,10 @@ class Backend(Bench):
         rows = [line.split() for line in listed.splitlines()]
         return {row[0].partition("@")[2].removesuffix(".service"): row[2] for row in rows}
 
+    def files(self) -> Sequence[str]:
+        """What lies in the launcher's own folder."""
+        return self.machine.run(["ls", RUN]).stdout.split()
+
     def launcher_pid(self) -> int:
         return int(self.systemctl("show", "--property=MainPID", "--value", SERVICE))
 

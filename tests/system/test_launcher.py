@@ -69,7 +69,7 @@ def test_a_disk_is_served_until_its_guest_goes(backend: Backend) -> None:
     assert backend.said(key) == "served size=65536 size-now=65536 version=1.0"
     backend.destroy(key[0])
     assert until(lambda: backend.said(key) is None and not backend.units())
-    assert backend.machine.run(["ls", "/run/virtio-disk"]).stdout.split() == ["code", "launcher.lock"]
+    assert until(lambda: backend.files() == ["code", "launcher.lock"]), backend.files()
 
 
 # ---- guests come and go ----
@@ -325,8 +325,8 @@ def test_a_launcher_that_ends_takes_no_disk_with_it(backend: Backend, how: str) 
 
 
 def test_what_happened_while_there_was_no_launcher(backend: Backend) -> None:
-    kept, died = (backend.disk(backend.image(name)) for name in ("kept", "died"))
-    assert backend.becomes("served", kept, died)
+    kept, died, gone = (backend.disk(backend.image(name)) for name in ("kept", "died", "gone"))
+    assert backend.becomes("served", kept, died, gone)
     backend.systemctl("stop", SERVICE)
     assert backend.word() == "dead"
     assert (
@@ -334,10 +334,14 @@ def test_what_happened_while_there_was_no_launcher(backend: Backend) -> None:
     )
     pids = backend.pids()
     backend.kill(pids[f"{died[0]}-{A}"])
+    backend.destroy(gone[0])
+    left = f"{gone[0]}-{A}.env"
+    assert until(lambda: [name for name in backend.files() if name.startswith(f"{gone[0]}-")] == [left])
     new = backend.disk(backend.image("new"))
     backend.start_launcher()
     assert backend.becomes("served", kept, new)
     assert backend.becomes("lost", died)
+    assert left not in backend.files()
     assert backend.pids()[f"{kept[0]}-{A}"] == pids[f"{kept[0]}-{A}"]
 
 

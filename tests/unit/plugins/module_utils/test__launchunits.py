@@ -148,6 +148,27 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
     made.wait()
 
 
+def test_what_units_left_that_ended_without_a_launcher_is_swept(
+    host: Host, process: subprocess.Popen[bytes]
+) -> None:
+    host.until(None)
+    host.start()
+    host.runs(process.pid)
+    host.until(UNIT_RUNNING)
+    host.show("active")
+    for name in ("6-51712.env", "other.env", "code"):
+        (host.run / name).touch()
+    host.side = host.new()
+    host.until(UNIT_RUNNING)
+    assert sorted(os.listdir(host.run)) == [
+        "5-51712.env",
+        "5-51712.json",
+        "5-51712.lock",
+        "code",
+        "other.env",
+    ]
+
+
 def test_nothing_is_known_before_systemd_was_asked(host: Host) -> None:
     assert host.side.units() is None
     host.until(None)
