@@ -389,10 +389,14 @@ def test_a_program_that_is_missing_is_told_and_waited_for(backend: Backend) -> N
     assert backend.word() == "ready"
 
 
+def of_somebody_else(backend: Backend, unit: str) -> None:
+    """A daemon in a unit of its own; told to end in the middle of a request, it hangs until it is killed."""
+    program = "/usr/local/lib/virtio-disk/current/virtio-disk"
+    backend.machine.run(["systemd-run", f"--unit={unit}", "--property=TimeoutStopSec=2", program, "-d", "1"])
+
+
 def test_nothing_is_started_beside_a_daemon_of_somebody_else(backend: Backend) -> None:
-    backend.machine.run(
-        ["systemd-run", "--unit=plain", "/usr/local/lib/virtio-disk/current/virtio-disk", "-d", "1"]
-    )
+    of_somebody_else(backend, "plain")
     key = backend.disk(backend.image("a"))
     assert backend.becomes("waiting", key)
     assert backend.word() == "dead"
@@ -409,9 +413,7 @@ def test_a_daemon_of_somebody_else_that_comes_later_is_told_too(backend: Backend
     backend.systemctl("restart", SERVICE)
     key = backend.disk(backend.image("a"))
     assert backend.becomes("served", key)
-    backend.machine.run(
-        ["systemd-run", "--unit=late", "/usr/local/lib/virtio-disk/current/virtio-disk", "-d", "1"]
-    )
+    of_somebody_else(backend, "late")
     assert until(lambda: backend.word() == "dead")
     reason = backend.host.read(f"{backend.domain.path}/drivers/virtio-disk/reason") or b""
     assert b"late.service" in reason

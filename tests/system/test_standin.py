@@ -350,7 +350,7 @@ def test_a_signal_takes_the_disk_with_it(bench: Bench, image: Path, number: sign
 def test_an_idle_one_ends_well(bench: Bench, image: Path, number: signal.Signals) -> None:
     _unused, guest = serving(bench, image)
     idle = bench.start("-d", str(B))
-    assert until(lambda: f"devid {B}" in idle.said())
+    assert until(lambda: f"devid {B}" in idle.said() and idle.rests())
     idle.signal(number)
     assert idle.wait() == 0
     assert bench.state(guest, A) == 2
