@@ -29,9 +29,9 @@ CANNOT = 77
 #: Steps that were passed over, in molecule's own words; the machines that a scenario finds were made for all of them.
 PASSED_OVER = re.compile(r"Missing playbook|already prepared")
 MADE_BEFORE = re.compile(r"already created")
-#: Scenarios of a lane run one after the other, lanes side by side: the boards of a fleet, and one host with all else.
-#: After faults that host's store has forgotten its driver domain, so it is the last one.
-LANES = (("fleet",), ("backend", "disk", "guest", "faults"))
+#: Scenarios of a lane run one after the other, lanes side by side: the boards of a fleet, a host with a backend that
+#: serves, and one where it is played. After faults that one's store has forgotten its driver domain: so it is the last.
+LANES = (("fleet",), ("backend",), ("disk", "guest", "faults"))
 
 
 def molecule(*arguments: str, title: str = "") -> tuple[int, str]:

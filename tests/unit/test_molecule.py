@@ -71,12 +71,16 @@ def test_every_scenario_has_a_lane() -> None:
 
 
 def test_lanes_have_no_machine_in_common() -> None:
-    """A fleet is all boards but dom0; nothing else names one of them."""
-    board = re.compile(r"\bb[1-8]\b|lab_boards")
-    for name, path in SCENARIOS.items():
-        for playbook in path.parent.rglob("*.yml"):
-            text = playbook.read_text()
-            if name == "fleet":
-                assert not re.search(r"hosts: (?:dom0|domd)\b", text), playbook
-            else:
-                assert not board.search(text), playbook
+    """The boards of a fleet, a host with a backend that serves, and one where it is played."""
+    machines = {
+        r"\bb[1-8]\b|lab_boards": {"fleet"},
+        r"(?:hosts|delegate_to): (?:dom0|domd|virtio_disk_backends)\b|\bsite, (?:dom0|domd)\b": {"backend"},
+        r"\bb0\b": {"disk", "guest", "faults"},
+    }
+    for machine, scenarios in machines.items():
+        naming = {
+            name
+            for name, path in SCENARIOS.items()
+            if any(re.search(machine, playbook.read_text()) for playbook in path.parent.rglob("*.yml"))
+        }
+        assert naming == scenarios, machine
