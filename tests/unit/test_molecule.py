@@ -48,6 +48,12 @@ def test_every_playbook_of_a_scenario_is_a_step(name: str) -> None:
     }
 
 
+def test_every_file_can_be_read() -> None:
+    """Ansible passes over an inventory that it cannot read, and finds a task's fault when it comes to it."""
+    for path in sorted(FOLDER.rglob("*.yml")):
+        assert yaml.safe_load(path.read_text()), path
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_scenario_shares_the_machines(name: str) -> None:
     """The first and the last step are the scenario default's, which it passes on to all."""
