@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .site import Site
+from .site import CMDLINE, Site
 from .trees import domids
 
 #: Where a backend's daemons run: its machine's name for SSH.
@@ -103,7 +103,7 @@ class Daemons:
 
 
 def wish(
-    name: str, disks: list[dict[str, Any]], *, cmdline: str = "console=hvc0", cpus: str = "3"
+    name: str, disks: list[dict[str, Any]], *, cmdline: str = CMDLINE, cpus: str = "3"
 ) -> dict[str, Any]:
     """A small guest as ``xen.virtio.guest`` takes it."""
     return {

@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible_collections.xen.virtio.plugins.module_utils._mmio import Place
 
-from .board import Board
+from .board import UNGUARDED, Board
 from .image import BRIDGE, DOMD_ADDRESS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +30,9 @@ PATIENCE = {
     "guest_shutdown_timeout": 240,
     "guest_settle": 2,
 }
+
+#: What the guests' kernels are told.
+CMDLINE = f"console=hvc0 {UNGUARDED}"
 
 #: On dom0: the device tree of the guest that libxl built last, and all of them, one after the other.
 LAST_TREE, TREES = "/root/last.dtb", "/root/trees"
@@ -51,7 +54,7 @@ systemd-run --quiet --unit=trees bash /root/keep-trees
 DOMD = {
     "kernel": "/root/guest/kernel",
     "ramdisk": "/root/guest/initrd",
-    "cmdline": "root=LABEL=domd rw console=hvc0 xen_privcmd.unrestricted=1",
+    "cmdline": f"root=LABEL=domd rw {CMDLINE} xen_privcmd.unrestricted=1",
     "memory": 256,
     "cpus": "2",
     "driver_domain": True,
@@ -128,7 +131,7 @@ class Site:
             "xen_guest_defaults": {
                 "kernel": "/root/guest/kernel",
                 "ramdisk": "/root/guest/ramdisk",
-                "cmdline": "console=hvc0",
+                "cmdline": CMDLINE,
                 "memory": 64,
                 "vcpus": 1,
                 "cpus": "3",
@@ -169,7 +172,7 @@ class Site:
             "ANSIBLE_PIPELINING": "true",
             "ANSIBLE_NOCOLOR": "true",
             "ANSIBLE_TIMEOUT": "60",
-            "ANSIBLE_SSH_ARGS": "-C",  # and not of a connection that ends after a minute: the board keeps one
+            "ANSIBLE_SSH_ARGS": "-o Compression=no",  # and no connection that ends after a minute: the board keeps one
             "ANSIBLE_DEPRECATION_WARNINGS": "false",
         }
         command = [str(Path(sys.executable).with_name(program)), "-i", str(self.folder / "inventory.json")]

@@ -20,7 +20,7 @@ import pytest
 from e2e.board import Board
 from e2e.conftest import up
 from e2e.daemons import Daemons, role, until, wish
-from e2e.site import Site
+from e2e.site import CMDLINE, Site
 from e2e.trees import domids
 
 XEN, DAEMON = (os.environ.get(name, "") for name in ("XEN_IMAGE", "VIRTIO_DISK_BINARY"))
@@ -50,7 +50,7 @@ def declared(name: str, run: int) -> dict[str, Any]:
     disks = [{"vdev": "xvda", "target": f"/srv/{name}.img"}]
     if name == "left":
         disks.append({"vdev": "xvdb", "target": "/srv/shared.img", "access": "ro"})
-    return wish(name, disks, cmdline=f"console=hvc0 disks beat run={run}", cpus=GUESTS[name])
+    return wish(name, disks, cmdline=f"{CMDLINE} disks beat run={run}", cpus=GUESTS[name])
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils._layout import BACKEND, paths
 
-from e2e.site import Site, guests
+from e2e.site import CMDLINE, Site, guests
 from e2e.trees import above, assert_as_planned, domids, every_node, planned, store
 
 #: What has nothing to do with guests, and stays: dom0's memory, which xl writes at its first look, and the stand-in's
@@ -120,7 +120,7 @@ RECREATE = {"recreate": "allowed", "shutdown_timeout": 240, "create_timeout": 30
 
 def one(**more: str) -> dict[str, Any]:
     """The guest ``one`` as the inventory has it, or with something of its own."""
-    declared = {"name": "one", "memory": 64, "vcpus": 1, "cpus": "3", "cmdline": "console=hvc0"}
+    declared = {"name": "one", "memory": 64, "vcpus": 1, "cpus": "3", "cmdline": CMDLINE}
     files = {"kernel": "/root/guest/kernel", "ramdisk": "/root/guest/ramdisk"}
     return {**declared, **files, **guests()["one"], **more}
 
@@ -140,7 +140,7 @@ def test_a_new_configuration_that_fails_is_taken_back(site: Site) -> None:
 
 def test_a_new_configuration_makes_a_new_domain(site: Site) -> None:
     before = domids(site.board)
-    wish = {"guests": [one(cmdline="console=hvc0 quiet")]}
+    wish = {"guests": [one(cmdline=f"{CMDLINE} quiet")]}
     kept = site.module("xen.virtio.guest", {**wish, **RECREATE, "recreate": "never"})
     assert kept["failed"], kept
     assert domids(site.board) == before
