@@ -20,6 +20,14 @@ MACHINES = {"Domain-0": "dom0", "DomD": "domd"}
 PATIENCE = 240.0
 #: Of guests that are made and taken away while the emulator is busy.
 OPTIONS = {"create_timeout": 300, "wait_timeout": 60}
+#: On a machine where daemons run.
+_JOURNAL = """\
+uptime
+timeout 10 sleep 0.1 && echo 'timers work'
+virtio-disk-launcher --status
+systemctl list-units --all --no-pager 'virtio-disk*'
+journalctl --no-pager --output=short-precise --lines=60 --unit='virtio-disk*'
+"""
 
 
 def role(site: Site, hosts: str, *arguments: str, **variables: Any) -> None:
@@ -92,8 +100,23 @@ class Daemons:
     def make(self, wishes: Iterable[Mapping[str, Any]], **options: Any) -> dict[str, Any]:
         """Guests in one call of ``xen.virtio.guest``."""
         made = self.site.module("xen.virtio.guest", {"guests": [*wishes], **OPTIONS, **options})
-        assert not made["failed"], made["msg"]
+        assert not made["failed"], f"{made['msg']}\n{self.journals()}"
         return made
+
+    def journals(self) -> str:
+        """What there is to know where daemons run, and how Xen's processors are used."""
+        told = [self._told("dom0", "xl vcpu-list; uptime")]
+        told += [self._told(machine, _JOURNAL) for machine in self.machines()]
+        return "\n".join(told)
+
+    def _told(self, machine: str, command: str) -> str:
+        try:
+            ran = self.site.board.run(command, name=machine, check=False, timeout=60)
+        except subprocess.TimeoutExpired as late:
+            return (
+                f"--- {machine}: no end of this within {late.timeout:.0f} s: {(late.stdout or b'').decode()}"
+            )
+        return f"--- {machine}\n{ran.stdout}{ran.stderr}"
 
     def remove(self) -> None:
         gone = {name: {"state": "absent"} for name in self.names}

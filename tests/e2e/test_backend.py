@@ -59,11 +59,13 @@ def daemons(site: Site, variables: dict[str, Any]) -> Iterator[Daemons]:
     made.everywhere(
         f"systemctl stop standin; truncate -s 16M {' '.join(f'/srv/{name}.img' for name in made.names)}"
     )
-    role(site, "all", **variables)
-    made.make(wish(name, disks(name)) for name in made.names)
-    yield made
-    made.remove()
-    made.everywhere(AWAY)
+    try:
+        role(site, "all", **variables)
+        made.make(wish(name, disks(name)) for name in made.names)
+        yield made
+    finally:
+        made.remove()
+        made.everywhere(AWAY)
 
 
 def test_each_guest_has_a_daemon_of_its_own(site: Site, daemons: Daemons) -> None:
