@@ -446,4 +446,17 @@ def hint(text: str, dialect: Dialect) -> str | None:
             found = f"did you mean {near[0]}?" if near else None
         if found:
             return found
+    return _misspelt(text, grammar)
+
+
+def _misspelt(text: str, grammar: _Grammar) -> str | None:
+    """A bare word that is nearly a flag, which xl takes for the next positional parameter."""
+    words = {flag: flag for flag in grammar.flags}
+    words.setdefault("virtio", "specification=virtio")
+    for piece in text.split(","):
+        word = piece.strip(" \t")
+        if _PARAMETER.match(word) and word not in words:
+            near = difflib.get_close_matches(word, sorted(words), 1, 0.8)
+            if near:
+                return f"`{word}': did you mean {words[near[0]]}?"
     return None

@@ -240,6 +240,9 @@ def test_notes(text: str, codes: list[str]) -> None:
         (None, "/a,,xvda,formt=raw", "did you mean format?"),
         (None, "/a,,xvda,direct_io_safe=1", "did you mean direct-io-safe?"),
         (None, "/a=b,,xvda", "as target="),
+        (None, "backend=DomD,virtoi,target=/a", "`virtoi': did you mean specification=virtio?"),
+        ("v6", "backend=DomD,virtoi,target=/a", "`virtoi': did you mean virtio?"),
+        (None, "/a,,xvda,rw,no-discrad", "`no-discrad': did you mean no-discard?"),
         (None, "backend=DomD, phy:/dev/x, xvda1, rx, virtio", "unknown value for access: near `rx'"),
     ],
 )
