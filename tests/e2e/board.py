@@ -27,9 +27,9 @@ NEEDED_MEMORY = MEMORY + TRANSLATED + 512
 CPUS = 4
 BOOT_TIMEOUT = 300.0  # seconds; 30 to 50 on an idle machine
 BOOT_ATTEMPTS = 3
-#: For Linux kernels on this board: nobody attacks it, and what guards against that takes half of its time. (Tables of
-#: pages that change at each system call empty the emulator's own; each of them also calls the firmware, which is Xen.)
-UNGUARDED = "nokaslr kpti=off mitigations=off"
+#: What Linux kernels on this board are told. Nobody attacks it, and what guards against that takes half of its time:
+#: tables of pages that change at each system call empty the emulator's own; each also calls the firmware, which is Xen.
+CMDLINE = "console=hvc0 nokaslr kpti=off mitigations=off"
 _KERNEL_AT, _INITRD_AT = 0x44000000, 0x49000000
 #: The domain that Xen itself makes, of the same kernel: where its kernel and ramdisk lie, and KiB of memory.
 _DOM0LESS_KERNEL_AT, _DOM0LESS_RAMDISK_AT, _DOM0LESS_MEMORY = 0x4A000000, 0x4D000000, 64 << 10
@@ -45,7 +45,7 @@ _DOM0LESS = """\
             module@{kernel:#x} {{
                 compatible = "multiboot,kernel", "multiboot,module";
                 reg = <0x00 {kernel:#x} 0x00 {kernel_size:#x}>;
-                bootargs = "console=hvc0 {arguments}";
+                bootargs = "{arguments}";
             }};
             module@{ramdisk:#x} {{
                 compatible = "multiboot,ramdisk", "multiboot,module";
@@ -158,7 +158,7 @@ class Board:
         text = _dtc("dtb", "dts", generated.read_bytes()).decode()
         node = _DOM0LESS.format(
             memory=_DOM0LESS_MEMORY,
-            arguments=UNGUARDED,
+            arguments=CMDLINE,
             kernel=_DOM0LESS_KERNEL_AT,
             kernel_size=self.image.kernel.stat().st_size,
             ramdisk=_DOM0LESS_RAMDISK_AT,
@@ -177,7 +177,7 @@ class Board:
         image = self.image
         memory = f"dom0_mem={DOM0_MEMORY}M,max:{DOM0_MEMORY}M"
         xen_arguments = f"{memory} dom0_max_vcpus=2 dom0_vcpus_pin console=dtuart loglvl=all"
-        dom0_arguments = f"root=LABEL=dom0 rw console=hvc0 rootwait {UNGUARDED}"
+        dom0_arguments = f"root=LABEL=dom0 rw rootwait {CMDLINE}"
         disks: list[str] = []
         for name in ("dom0", "domd"):
             drive = f"file={image.disk(name)},format=raw,if=none,id={name},snapshot=on,cache=unsafe"

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .site import CMDLINE, Site
+from .board import CMDLINE
+from .site import Site
 from .trees import domids
 
 #: Where a backend's daemons run: its machine's name for SSH.

@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible_collections.xen.virtio.plugins.module_utils._mmio import Place
 
-from .board import UNGUARDED, Board
+from .board import CMDLINE, Board
 from .image import BRIDGE, DOMD_ADDRESS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,9 +30,6 @@ PATIENCE = {
     "guest_shutdown_timeout": 240,
     "guest_settle": 2,
 }
-
-#: What the guests' kernels are told.
-CMDLINE = f"console=hvc0 {UNGUARDED}"
 
 #: On dom0: the device tree of the guest that libxl built last, and all of them, one after the other.
 LAST_TREE, TREES = "/root/last.dtb", "/root/trees"

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from e2e.board import Board
+from e2e.board import CMDLINE, Board
 from e2e.conftest import up
 from e2e.daemons import Daemons, role, until, wish
-from e2e.site import CMDLINE, Site
+from e2e.site import Site
 from e2e.trees import domids
 
 XEN, DAEMON = (os.environ.get(name, "") for name in ("XEN_IMAGE", "VIRTIO_DISK_BINARY"))

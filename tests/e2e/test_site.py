@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils._layout import BACKEND, paths
 
-from e2e.site import CMDLINE, Site, guests
+from e2e.board import CMDLINE
+from e2e.site import Site, guests
 from e2e.trees import above, assert_as_planned, domids, every_node, planned, store
 
 #: What has nothing to do with guests, and stays: dom0's memory, which xl writes at its first look, and the stand-in's
