@@ -267,6 +267,16 @@ class Board:
             raise BoardError(f"{name}: {command}: {done.returncode}: {done.stderr.strip()[-2000:]}")
         return done
 
+    def waited(self) -> float:
+        """Seconds, of all its threads, that the emulator had something to do and others had this machine's processors."""
+        if self._process is None:
+            return 0.0
+        found = 0
+        for told in Path(f"/proc/{self._process.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, IndexError):  # it ended, or this kernel keeps no account
+                found += int(told.read_text().split()[1])
+        return found / 1e9
+
     def hang_up(self, name: str) -> None:
         """End the connection that is kept, if there is one."""
         if self._kept(name).exists():
