@@ -268,7 +268,7 @@ class Board:
         return done
 
     def waited(self) -> float:
-        """Seconds, of all its threads, that the emulator had something to do and others had this machine's processors."""
+        """Seconds, of all its threads, in which the emulator had work and others had this machine's processors."""
         if self._process is None:
             return 0.0
         found = 0
