@@ -21,6 +21,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -64,6 +65,9 @@ SCAN, SCAN_SHARE = 0.05, 10
 RETRY = 1.0
 #: Seconds that somebody else's word in our status node stands, lest two of us write for ever.
 PEACE = 1.0
+
+#: Seconds that Python has to compile the view; a slow board takes one.
+COMPILING = 5.0
 
 #: Priorities of the journal (syslog(3)).
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
@@ -139,6 +143,7 @@ class Launcher:
     def run(self) -> int:
         """Until told to end; the exit status."""
         self._hear_signals()
+        self._compile_view()
         notify("READY=1")
         say(INFO, f"launcher of xen.virtio {VERSION}")
         try:
@@ -147,6 +152,25 @@ class Launcher:
         finally:
             self._end()
         return 0
+
+    def _compile_view(self) -> None:
+        """Have Python keep the view's compiled form where units look for it, or the first disk waits for that."""
+        folder, name = os.path.split(self._view)
+        module = name.partition(".")[0]
+        code = f"import sys; sys.path.append({folder!r}); import {module}"
+        kept = f"pycache_prefix={self.units.run_dir}/code"
+        with contextlib.suppress(
+            OSError, subprocess.SubprocessError
+        ):  # then a unit does it, or tells why not
+            # in the launcher there is no AnsibleModule
+            subprocess.run(  # pylint: disable=unknown-option-value,ansible-bad-function
+                [sys.executable, "-I", "-S", "-X", kept, "-c", code],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=COMPILING,
+                check=False,
+            )
 
     def _turn(self) -> None:
         self._wait()

@@ -72,6 +72,14 @@ def test_a_disk_is_served_until_its_guest_goes(backend: Backend) -> None:
     assert until(lambda: backend.files() == ["code", "launcher.lock"]), backend.files()
 
 
+def test_the_view_is_compiled_before_there_is_a_disk(backend: Backend) -> None:
+    found = ["sh", "-c", f"find {RUN}/code -name 'virtio_disk_view*.pyc' -printf '%m %TT %i\\n'"]
+    kept = backend.machine.run(found).stdout
+    assert len(kept.splitlines()) == 1
+    assert backend.becomes("served", backend.disk(backend.image("a")))
+    assert backend.machine.run(found).stdout == kept
+
+
 # ---- guests come and go ----
 
 

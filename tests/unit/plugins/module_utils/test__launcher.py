@@ -152,3 +152,20 @@ def test_a_store_that_came_back_empty_behind_a_device_is_watched_again(service: 
     service.turn(1.0)
     assert sorted(token for _path, token in service.domain.watched) == ["status", "status", "tree", "tree"]
     assert service.says("status") == "ready"
+
+
+def test_the_view_is_compiled_before_there_is_a_disk(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = tmp_path / "lib/a_view.py"
+    view.parent.mkdir()
+    view.write_text("import sys\nsys.exit('imported')\n")
+    service.launcher._view = str(view)
+    service.launcher._compile_view()
+    (kept,) = (tmp_path / "code").rglob("a_view.*.pyc")
+    assert kept.is_relative_to(tmp_path / "code" / view.parent.relative_to("/"))
+    monkeypatch.setattr(_launcher, "COMPILING", 0.2)
+    view.write_text("import time\ntime.sleep(36000)\n")
+    service.launcher._compile_view()  # a board that hangs here keeps no launcher from its work
+    view.unlink()
+    service.launcher._compile_view()
