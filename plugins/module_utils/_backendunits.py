@@ -125,7 +125,7 @@ Type=notify
 NotifyAccess=main
 # what the launcher has decided for this disk; without it the view refuses
 EnvironmentFile=/run/virtio-disk/%i.env
-ExecStart={python} -I -S -X pycache_prefix=/run/virtio-disk/code -c "{start}" %i
+ExecStart={python} {options} -c "{start}" %i
 # view and daemon live and die together; a daemon that is started again deletes its disk
 KillMode=mixed
 Restart=no
@@ -136,7 +136,8 @@ Slice={slice}
 {resources}"""
 
 #: A module, so that Python keeps its compiled form: a third less memory for each disk, and half the time to start.
-_START = "import sys; sys.path.append('{library}'); import virtio_disk_view; virtio_disk_view.start()"
+LOAD_VIEW = "import sys; sys.path.append('{library}'); import virtio_disk_view"
+_START = f"{LOAD_VIEW}; virtio_disk_view.start()"
 
 #: What neither the disks' units nor the launcher may do.
 _RESTRICTED = """\
@@ -242,10 +243,16 @@ exec {python} -I -S {archive} "$@"
 """
 
 
+def view_options(run_dir: str) -> list[str]:
+    """Python's options for the view: alone, and with compiled forms kept where units say what they are."""
+    return ["-I", "-S", "-X", f"pycache_prefix={run_dir}/code"]
+
+
 def disk_unit(*, python: str, library: str, options: Mapping[str, Any]) -> str:
     """The template of a disk's unit. Raises UnitError."""
     text = _DISK.format(
         python=_path("python", python),
+        options=" ".join(view_options("/run/virtio-disk")),
         start=_START.format(library=_path("lib_dir", library)),
         slice=SLICE,
         resources=resources(options, "disk"),

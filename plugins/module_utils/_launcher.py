@@ -29,6 +29,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import _daemons
+from ._backendunits import LOAD_VIEW, view_options
 from ._diskstatus import (
     DEAD,
     DISKS_NODE,
@@ -155,16 +156,14 @@ class Launcher:
 
     def _compile_view(self) -> None:
         """Have Python keep the view's compiled form where units look for it, or the first disk waits for that."""
-        folder, name = os.path.split(self._view)
-        module = name.partition(".")[0]
-        code = f"import sys; sys.path.append({folder!r}); import {module}"
-        kept = f"pycache_prefix={self.units.run_dir}/code"
+        load = LOAD_VIEW.format(library=os.path.dirname(self._view))
+        command = [sys.executable, *view_options(self.units.run_dir), "-c", load]
         with contextlib.suppress(
             OSError, subprocess.SubprocessError
         ):  # then a unit does it, or tells why not
             # in the launcher there is no AnsibleModule
             subprocess.run(  # pylint: disable=unknown-option-value,ansible-bad-function
-                [sys.executable, "-I", "-S", "-X", kept, "-c", code],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

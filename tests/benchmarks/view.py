@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import standin
 from ansible_collections.xen.virtio.plugins.module_utils import _view
+from ansible_collections.xen.virtio.plugins.module_utils._backendunits import view_options
 from guests import until
 from lab import LabHost, wire
 from standin.bench import Bench
@@ -65,7 +66,7 @@ def serving(folder: Path) -> Iterator[Running]:
     image = folder / "image"
     image.write_bytes(bytes(65536))
     with LabHost(folder / "host") as host, Dom0(host, program) as bench:
-        options = ["-I", "-S", "-X", f"pycache_prefix={run}/code", "-c", START]
+        options = [*view_options(f"{run}"), "-c", START]
         for _time in range(2):
             guest = bench.guest()
             bench.plug(guest, DEVID, image)

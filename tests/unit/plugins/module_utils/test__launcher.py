@@ -157,12 +157,12 @@ def test_a_store_that_came_back_empty_behind_a_device_is_watched_again(service: 
 def test_the_view_is_compiled_before_there_is_a_disk(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    view = tmp_path / "lib/a_view.py"
+    view = tmp_path / "lib/virtio_disk_view.py"
     view.parent.mkdir()
     view.write_text("import sys\nsys.exit('imported')\n")
     service.launcher._view = str(view)
     service.launcher._compile_view()
-    (kept,) = (tmp_path / "code").rglob("a_view.*.pyc")
+    (kept,) = (tmp_path / "code").rglob("virtio_disk_view.*.pyc")
     assert kept.is_relative_to(tmp_path / "code" / view.parent.relative_to("/"))
     monkeypatch.setattr(_launcher, "COMPILING", 0.2)
     view.write_text("import time\ntime.sleep(36000)\n")
