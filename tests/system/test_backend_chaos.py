@@ -82,13 +82,15 @@ class Chaos:
         self.story: list[str] = []
         self.folder = "/srv"
         self.images: list[str] = []  # made beforehand
+        self.introducing = threading.Lock()  # held while xenstored has nodes of a guest that it does not know yet
         self._images = 0
 
     # ---- guests ----
 
     def create(self, targets: list[str] | None = None) -> None:
         """A guest with one to three disks; ``targets``: these."""
-        guest = self.backend.guest()
+        with self.introducing:
+            guest = self.backend.guest()
         if targets is None:
             targets = [self.image() for _disk in range(self.dice.randint(1, 3))]
         for devid, target in zip((A, B, C), targets):
@@ -289,12 +291,13 @@ def stopped(chaos: Chaos) -> Iterator[None]:
 
 @contextmanager
 def renewed(chaos: Chaos) -> Iterator[None]:
-    """xenstored is updated again and again."""
+    """xenstored is updated again and again, but while a guest is made: that would be its end (test_lab_faults.py)."""
     over = threading.Event()
 
     def renew() -> None:
-        while not over.is_set():
-            chaos.backend.host.xenstored.live_update()
+        while not over.wait(0.01):  # time for who waits for the lock to take it
+            with chaos.introducing:
+                chaos.backend.host.xenstored.live_update()
 
     with ThreadPoolExecutor() as pool:
         renewing = pool.submit(renew)
