@@ -174,7 +174,8 @@ class Launcher:
     def _turn(self) -> None:
         self._wait()
         now = time.monotonic()
-        changed = self.units.turn(now)
+        self.units.turn(now)
+        changed = self.units.news
         if self.side is None and self._connect_at is not None and now >= self._connect_at:
             changed = self._connect(now) or changed
         changed = self._hear_store(now) or changed
@@ -219,7 +220,8 @@ class Launcher:
             )
             if moment is not None
         ]
-        if self.side is not None and self.side.store.has_events:
+        # what came in while a decision was made and carried out
+        if self.side is not None and (self.side.store.has_events or self.units.news):
             moments.append(now)
         limit = None if not moments else max(0.0, min(moments) - now) * 1000
         ready = {handle for handle, _what in poller.poll(limit if limit is None else math.ceil(limit))}

@@ -141,6 +141,7 @@ class UnitSide:
         self.known: dict[Key, Known] = {}
         self.asked_once = False  #: systemd has told of all units that there were
         self.trouble = ""  #: why systemd could not be asked
+        self.news = False  #: a unit changed since `units` was last asked
         self._starts: dict[Key, None] = {}
         self._stops: dict[Key, None] = {}
         self._ask = True
@@ -152,6 +153,7 @@ class UnitSide:
 
     def units(self) -> dict[Key, Unit] | None:
         """The units that are not gone; None until systemd has told of them."""
+        self.news = False
         return {key: known.unit for key, known in self.known.items()} if self.asked_once else None
 
     def handles(self) -> list[int]:
@@ -212,13 +214,13 @@ class UnitSide:
 
     # -- looking -----------------------------------------------------------------------------------------------
 
-    def turn(self, now: float) -> bool:
-        """Take in what happened and go on with what is to be done; whether a unit changed."""
+    def turn(self, now: float) -> None:
+        """Take in what happened and go on with what is to be done."""
         changed = self._command_ended(now)
         for key, known in list(self.known.items()):
             changed = self._look(key, known, now) or changed
+        self.news = self.news or changed
         self._next_command(now)
-        return changed
 
     def _look(self, key: Key, known: Known, now: float) -> bool:
         if known.handle >= 0 and not known.ended and _ready(known.handle):

@@ -82,7 +82,9 @@ class Chaos:
         self.story: list[str] = []
         self.folder = "/srv"
         self.images: list[str] = []  # made beforehand
-        self.introducing = threading.Lock()  # held while xenstored has nodes of a guest that it does not know yet
+        self.introducing = (
+            threading.Lock()
+        )  # held while xenstored has nodes of a guest that it does not know yet
         self._images = 0
 
     # ---- guests ----

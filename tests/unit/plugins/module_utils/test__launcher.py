@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +16,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.xen.virtio.plugins.module_utils import _daemons, _launcher
+from ansible_collections.xen.virtio.plugins.module_utils._launch import UNIT_RUNNING, UNIT_STOPPING, Unit
 from ansible_collections.xen.virtio.plugins.module_utils._launcher import Launcher
 from ansible_collections.xen.virtio.plugins.module_utils._launchstore import MARK_NODE
+from ansible_collections.xen.virtio.plugins.module_utils._launchunits import Known
 from ansible_collections.xen.virtio.plugins.module_utils._served import Daemon
 from unit.plugins.module_utils.domain import Domain
 
@@ -169,3 +173,31 @@ def test_the_view_is_compiled_before_there_is_a_disk(
     service.launcher._compile_view()  # a board that hangs here keeps no launcher from its work
     view.unlink()
     service.launcher._compile_view()
+
+
+def test_what_a_unit_does_while_a_decision_is_carried_out_leads_to_the_next(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing tells of it again: whoever waits for the end of that unit would wait until something else happens."""
+    service.turn()
+    launcher, units = service.launcher, service.launcher.units
+    (tmp_path / "systemctl").write_text(
+        "#!/bin/sh\nexec sleep 3600\n"
+    )  # it would be another reason to decide
+    with subprocess.Popen(["sleep", "3600"]) as view:
+        units.known[A] = Known(Unit(UNIT_RUNNING), service.now, view.pid, os.pidfd_open(view.pid))
+        seen = []
+
+        def decide(_now: float) -> None:
+            seen.append({key: unit.phase for key, unit in (units.units() or {}).items()})
+            view.kill()
+            view.wait()
+
+        monkeypatch.setattr(launcher, "_decide", decide)
+        monkeypatch.setattr(service.domain, "fileno", launcher._heard.fileno)
+        launcher._look_at = service.now
+        for _both in range(2):
+            launcher._turn()
+    assert units._running is not None
+    units._running.call.close()
+    assert seen == [{A: UNIT_RUNNING}, {A: UNIT_STOPPING}]
