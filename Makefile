@@ -20,7 +20,7 @@ help: ## this list
 	@echo 'make sanity     ansible-test sanity, ansible-lint, documentation and changelog checks'
 	@echo 'make molecule   a backend, disks, guests, faults and a fleet of eight boards, on machines with systemd; as root'
 	@echo 'make matrix     unit tests and ansible-test sanity on every ansible-core and Python that this machine has'
-	@echo 'make e2e        tests on Xen for Arm with a dom0 and a driver domain, in an emulator; as root, some 30 minutes'
+	@echo 'make e2e        tests on Xen for Arm with a dom0 and a driver domain, in an emulator; as root, 10 to 30 minutes'
 	@echo 'make bench      what provisioning costs, beside the leanest client there is'
 	@echo 'make build      the collection as a tarball, installed and looked at once'
 	@echo 'make release    VERSION=x.y.z: checks, changelog, tarball and tag; nothing leaves this machine'
