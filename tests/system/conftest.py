@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from backends import controller, dom0, driver_domain, machine, machines, make_driver_domain, make_machine
-from lab import LabHost, LabUnavailable
+from lab import LabError, LabHost, LabUnavailable
 from machine import old_python
 from oracle.fixtures import truth
 
@@ -35,6 +35,19 @@ __all__ = [
 ]
 
 LabFactory = Callable[..., LabHost]
+LINES = 200  # of a journal, shown where a test fails
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    """A test that fails shows the journals of its machines, which say why."""
+    report = (yield).get_result()
+    machines = getattr(item, "funcargs", {}).get("machines")
+    if not report.failed or machines is None:
+        return
+    for name, one in machines.machines.items():
+        with suppress(LabError):  # it is off
+            report.sections.append((f"journal of {name}", "\n".join(one.journal().splitlines()[-LINES:])))
 
 
 @pytest.fixture

@@ -82,9 +82,8 @@ class Chaos:
         self.story: list[str] = []
         self.folder = "/srv"
         self.images: list[str] = []  # made beforehand
-        self.introducing = (
-            threading.Lock()
-        )  # held while xenstored has nodes of a guest that it does not know yet
+        # held while xenstored has nodes of a guest that it does not know yet
+        self.introducing = threading.Lock()
         self._images = 0
 
     # ---- guests ----

@@ -149,15 +149,9 @@ def written(machine: Machine, path: str) -> bool:
 
 
 def test_the_link_drops_in_the_middle(
-    request: pytest.FixtureRequest,
-    lab: LabHost,
-    dom0: Dom0,
-    driver_domain: DriverDomain,
-    controller: Controller,
-    tmp_path: Path,
+    lab: LabHost, dom0: Dom0, driver_domain: DriverDomain, controller: Controller, tmp_path: Path
 ) -> None:
     """The driver domain is a machine of its own, with daemons in it, and its end takes the network of dom0 with it."""
-    request.addfinalizer(lambda: print(dom0.machine.journal(), driver_domain.machine.journal("virtio-disk*")))
     lab.guest_answers()
     backend = Backend(driver_domain, standin.build(tmp_path / "build", "1.0"), tmp_path / "root")
     backend.install()
