@@ -62,7 +62,7 @@ ANSWER_LIMIT = 5.0  # for the questions before the daemon starts
 NODES_LIMIT = 1.0  # for a disk whose nodes are still being written
 GONE_CHECK = 5.0  # after the guest's nodes changed: whether they are still there
 QUIET = 0.05  # without a request of the daemon's, before it is sent SIGTERM
-QUIET_LIMIT = 0.5  # and if there is no such while, it is sent all the same
+QUIET_TRIES = 10  # and if there is no such while in as many, it is sent all the same
 GRACE = 2.0  # between SIGTERM and SIGKILL; systemd itself kills 3 after it told to end (TimeoutStopSec)
 LOCK_LIMIT = 2.0  # somebody may try the lock just to see who lives
 
@@ -933,6 +933,13 @@ class Link:
         asked = [*self.pending.values(), *self.held]
         return any(request.rid is not None and request.told is None for request in asked)
 
+    @property
+    def is_unread(self) -> bool:
+        """Whether the daemon said something on this connection that was not read yet."""
+        poll = select.poll()
+        poll.register(self.client, select.POLLIN)
+        return any(mask & select.POLLIN for _fd, mask in poll.poll(0))
+
     def hurry(self) -> None:
         """The daemon is to end: nothing of it waits for a store that is away."""
         held, self.held = self.held, []
@@ -1012,7 +1019,7 @@ class Relay:
 
     def is_busy(self, now: float) -> bool:
         """Whether the daemon waits for an answer, or did so just now."""
-        return now < self.heard + QUIET or any(link.is_waiting for link in self.links)
+        return now < self.heard + QUIET or any(link.is_waiting or link.is_unread for link in self.links)
 
     def store_lost(self, why: str) -> None:
         if not self._away:
@@ -1107,6 +1114,26 @@ def look(settings: Settings, paths: list[str]) -> Disk:
         time.sleep(BACKOFF[1])
 
 
+def is_at_work(pid: int) -> bool:
+    """Whether a thread of a process runs, waits for a processor (R) or for a device (D); proc_pid_stat(5).
+
+    On a machine that has no processor for it, one that said nothing for a while was not quiet.
+    """
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return False
+    for thread in threads:
+        try:
+            with open(f"/proc/{pid}/task/{thread}/stat", "rb") as stream:
+                state = stream.read().rpartition(b") ")[2][:1]  # behind its name, which may hold anything
+        except OSError:  # it has ended
+            continue
+        if state in {b"R", b"D"}:
+            return True
+    return False
+
+
 class Unit:
     """The daemon as a child of this process, with its files and what systemd is told."""
 
@@ -1118,7 +1145,7 @@ class Unit:
         self.code: int | None = None
         self.ending = ""  # why
         self._unused = False  # ended before it took the disk up
-        self._stop_by = 0.0
+        self._tries = QUIET_TRIES
         self._paths = store_paths(environ)
         self._notify = environ.get("NOTIFY_SOCKET", "")
         self._prefixed = "JOURNAL_STREAM" in environ
@@ -1260,7 +1287,6 @@ class Unit:
         if not self.ending:
             self.ending = why
             self._say(why)
-            self._stop_by = time.monotonic() + QUIET_LIMIT
             if self.relay is not None and not self.relay.taken:
                 self._discard(self.relay)
                 return
@@ -1284,8 +1310,14 @@ class Unit:
         Its handler asks the store itself: within a request it would wait for that for ever, and while a disk is
         being attached it ends without giving it back.
         """
-        now = time.monotonic()
-        if self.relay is not None and now < self._stop_by and self.relay.is_busy(now):
+        self._tries -= 1
+        relay = self.relay
+        # asleep first, then nothing of it unread: the other way round it might say something in between
+        if (
+            relay is not None
+            and self._tries >= 0
+            and (is_at_work(self.pid) or relay.is_busy(time.monotonic()))
+        ):
             self.loop.after(QUIET, self._stop_later)
         elif self.code is None:
             os.kill(self.pid, _signal.SIGTERM)

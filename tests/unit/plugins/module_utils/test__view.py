@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import socket
 import stat
 import struct
@@ -1076,6 +1077,70 @@ def test_no_lock_where_somebody_prepared_a_link(unit: v.Unit, tmp_path: Path, na
         unit._take_lock()
     assert refused.value.code == v.CANT_CREATE
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+# ---- the daemon's end ----
+
+
+def test_whether_a_process_is_at_work() -> None:
+    with subprocess.Popen(["sh", "-c", "while :; do :; done"]) as spins:
+        assert until(lambda: v.is_at_work(spins.pid))
+        spins.kill()
+    with subprocess.Popen(["sleep", "600"]) as sleeps:
+        assert until(lambda: not v.is_at_work(sleeps.pid))
+        sleeps.kill()
+    assert not v.is_at_work(sleeps.pid)
+
+
+def test_a_thread_beside_the_first_one_is_seen_whatever_its_name() -> None:
+    program = (
+        "import threading, time\n"
+        "open('/proc/self/comm', 'w').write('a) S (b')\n"
+        "threading.Thread(target=lambda: [0 for _ in iter(int, 1)]).start()\n"
+        "time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program]) as spins:
+        assert until(lambda: len(os.listdir(f"/proc/{spins.pid}/task")) == 2)
+        threads = [
+            Path(f"/proc/{spins.pid}/task/{thread}/comm").read_text()
+            for thread in os.listdir(f"/proc/{spins.pid}/task")
+        ]
+        assert threads == ["a) S (b\n"] * 2
+        assert until(lambda: v.is_at_work(spins.pid))
+        spins.kill()
+
+
+def test_what_a_daemon_said_and_nobody_has_read_yet(tmp_path: Path) -> None:
+    ours, its = socket.socketpair()
+    relay = v.Relay(v.Loop(), DISK, [str(tmp_path / "store")], lambda _why: None, lambda _text: None)
+    with ours, its:
+        relay.links.append(v.Link(relay, ours.detach()))
+        later = relay.heard + 10 * v.QUIET
+        assert not relay.is_busy(later)
+        its.sendall(b"x")
+        assert relay.is_busy(later)
+        relay.links[0].close()
+
+
+@pytest.mark.parametrize(("at_work", "waits"), [(0, 0), (3, 3), (99, v.QUIET_TRIES)])
+def test_told_to_end_only_when_it_is_not_in_the_middle_of_something(
+    monkeypatch: pytest.MonkeyPatch, unit: v.Unit, tmp_path: Path, at_work: int, waits: int
+) -> None:
+    """However late the view itself gets a processor: it looks, and does not only wait."""
+    looks = [True] * at_work + [False]
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(v, "is_at_work", lambda _pid: looks.pop(0))
+    monkeypatch.setattr(os, "kill", lambda *said: told.append(said))
+    unit.pid = 4711
+    unit.relay = v.Relay(unit.loop, DISK, [str(tmp_path / "store")], lambda _why: None, lambda _text: None)
+    unit.relay.taken = True
+    unit._end("as a test wants it")
+    for _wait in range(waits):
+        assert told == []
+        assert unit.loop.is_planned(unit._stop_later)
+        unit.loop.cancel(unit._stop_later)
+        unit._stop_later()
+    assert told == [(4711, signal.SIGTERM)]
 
 
 # ---- as a program ----
