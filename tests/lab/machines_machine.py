@@ -160,6 +160,7 @@ class Machine:
     def journal(self, unit: str | None = None) -> str:
         """What was logged since the boot, of one unit or of all."""
         only = [f"--unit={unit}"] if unit else []
+        self.run(["journalctl", "--sync"])
         return self.run(["journalctl", "--boot", "--no-pager", "--output=short-monotonic", *only]).stdout
 
     # ---- power and network ----
@@ -195,7 +196,7 @@ class Machine:
             *(f"--network-bridge={self.machines.bridge}", "--capability=CAP_NET_ADMIN", "--link-journal=no"),
             *("--resolv-conf=off", "--timezone=off", "--console=pipe"),
             *(f"--bind={colons(here)}:{there}" for there, here in self._binds()),
-            *("--boot", "systemd.log_target=console", "systemd.show_status=0"),
+            *("--boot", "systemd.log_target=journal", "systemd.show_status=0"),
         ]
         return _START.format(
             name=self.name,

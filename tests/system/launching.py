@@ -32,6 +32,7 @@ DAEMON = "/usr/local/lib/virtio-disk/current/virtio-disk"
 RUN = "/run/virtio-disk"
 SERVICE = "virtio-disk-launcher.service"
 A, B, C = 51712, 51728, 51744  # xvda, xvdb, xvdc
+STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"  # a unit is about to start; systemd's sd-messages.h
 
 
 def params(**options: Any) -> dict[str, Any]:
@@ -213,18 +214,14 @@ class Backend(Bench):
         self.machine.run(["kill", f"-{signal}", str(pid)])
 
     def starts(self) -> Sequence[str]:
-        """Every unit of a disk since it was cleared, once for each start; each has its daemon say something."""
-        fields = "_SYSTEMD_UNIT,_SYSTEMD_INVOCATION_ID"
-        lines = self.machine.run(
-            ["journalctl", "--output=json", f"--output-fields={fields}"]
-        ).stdout.splitlines()
-        found = {}
-        for line in lines:
-            told = json.loads(line)
-            unit = re.fullmatch(r"virtio-disk@([0-9]+-[0-9]+)\.service", told.get("_SYSTEMD_UNIT", ""))
-            if unit and "_SYSTEMD_INVOCATION_ID" in told:  # not of a process that was killed just then
-                found[told["_SYSTEMD_INVOCATION_ID"]] = unit[1]
-        return list(found.values())[self._before :]
+        """Every unit of a disk since it was cleared, once for each start, as systemd tells it."""
+        self.machine.run(["journalctl", "--sync"])
+        told = self.machine.run(
+            ["journalctl", "--output=json", "--output-fields=UNIT", "_PID=1", f"MESSAGE_ID={STARTING}"]
+        )
+        units = [json.loads(line)["UNIT"] for line in told.stdout.splitlines()]
+        found = [re.fullmatch(r"virtio-disk@([0-9]+-[0-9]+)\.service", unit) for unit in units]
+        return [unit[1] for unit in found if unit][self._before :]
 
     def clashes(self) -> list[standin.Event]:
         return standin.clashes(self.written)

@@ -330,7 +330,7 @@ def test_a_daemon_that_answers_out_of_order(lab: LabHost, states: list[str | Non
 
     thread = threading.Thread(target=daemon)
     thread.start()
-    done = provision(lab, guest("domu", disk()), wait=True, wait_timeout=0.7, settle=0.5, hotplug=True)
+    done = provision(lab, guest("domu", disk()), wait=True, wait_timeout=2, settle=0.5, hotplug=True)
     thread.join()
     outcome = str(done.failed) if done.failed else ""
     assert said in outcome or done.guests[0]["disks"][0]["state"] == "2"

@@ -99,7 +99,7 @@ def test_a_store_that_stops_ends_the_call_and_what_it_has_is_whole(
 ) -> None:
     declared = twenty(domu, lab_any.add_domain())
     with faults.Proxy(lab_any, Moment(commit, lab_any.xenstored.stop)) as proxy:
-        said = outcome(lambda: provision(lab_any, *declared, socket=proxy.socket, timeout=0.5))
+        said = outcome(lambda: provision(lab_any, *declared, socket=proxy.socket, timeout=2))
         lab_any.xenstored.cont()
     assert "xenstore" in said
     assert commit <= whole_disks(lab_any) <= commit + 1  # the last commit may have arrived

@@ -152,8 +152,8 @@ def three(lab_factory: Make, tmp_path: Path) -> Fleet:
 
 def test_hosts_that_do_not_answer_are_warnings(three: Fleet) -> None:
     began = time.monotonic()
-    found = inventory(three, source="live", timeout=10)
-    assert time.monotonic() - began < 60
+    found = inventory(three, source="live", timeout=20)
+    assert time.monotonic() - began < 120
     assert found.group("xen_unread") == ["b02", "b03"]
     assert found.group("xen_dom0") == ["b01", "b02", "b03"]
     assert "b01-linux1" in found.everyone
@@ -163,7 +163,7 @@ def test_hosts_that_do_not_answer_are_warnings(three: Fleet) -> None:
 
 def test_hosts_that_do_not_answer_are_an_error_where_one_wants_that(three: Fleet) -> None:
     three.write()
-    path = source(three.folder, source="live", timeout=10, strict=True)
+    path = source(three.folder, source="live", timeout=20, strict=True)
     sources = (three.inventory / "hosts.json", path)
     done = run_inventory(three.folder, *sources, ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED="true")
     said = " ".join((done.stdout + done.stderr).split())
@@ -179,9 +179,9 @@ def test_a_host_that_hangs_before_it_runs_anything(lab: LabHost, tmp_path: Path)
     fleet = Fleet(tmp_path / "controller", b01=lab, b02=lab)
     fleet.of_host["b02"] = {"ansible_python_interpreter": "sleep 100; /usr/bin/python3"}
     began = time.monotonic()
-    found = inventory(fleet, source="live", timeout=6)
-    assert time.monotonic() - began < 60
-    assert "b02: its domains cannot be read: no answer within 6 s" in found.stderr
+    found = inventory(fleet, source="live", timeout=20)
+    assert time.monotonic() - began < 120
+    assert "b02: its domains cannot be read: no answer within 20 s" in found.stderr
     assert "b01-linux1" in found.everyone
 
 

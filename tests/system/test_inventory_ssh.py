@@ -90,8 +90,8 @@ def test_machines_that_are_off_or_cut_off(
     off.power_off()
     cut.unplug()
     began = time.monotonic()
-    found = inventory(fleet, timeout=8)
-    assert time.monotonic() - began < 60
+    found = inventory(fleet, timeout=20)
+    assert time.monotonic() - began < 120
     assert found.group("xen_unread") == ["cut", "off"]
     assert found.group("xen_guest") == ["dom0-dom0less-1"]
     for name in ("off", "cut"):

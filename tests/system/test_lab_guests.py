@@ -147,9 +147,9 @@ def test_a_guest_that_ends_badly_when_it_is_asked_to(one: LabHost, how: str, let
 def test_a_guest_that_ignores_requests_and_one_that_is_slow(one: LabHost) -> None:
     deaf, slow = create(one, "deaf"), create(one, "slow")
     one.guest_answers("ignore", "deaf")
-    one.guest_answers("answer", slow, after=0.3)
+    one.guest_answers("answer", slow, after=3)
     with pytest.raises(subprocess.TimeoutExpired):
-        one.xl("shutdown", "deaf", timeout=1)
+        one.xl("shutdown", "deaf", timeout=3)
     assert one.read(f"/local/domain/{deaf}/control/shutdown") == b"poweroff"
     one.xl("shutdown", "slow")
     assert one.hypervisor.get(slow) is not None
@@ -174,7 +174,7 @@ def test_a_paused_guest_follows_once_it_runs(one: LabHost) -> None:
     one.xl("pause", "guest")
     assert state_letters(one, "guest") == "--p---"
     with pytest.raises(subprocess.TimeoutExpired):
-        one.xl("shutdown", "guest", timeout=0.5)
+        one.xl("shutdown", "guest", timeout=3)
     one.xl("unpause", "guest")
     assert until(gone(one, domid))
 

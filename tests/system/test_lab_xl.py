@@ -161,7 +161,7 @@ def test_without_the_fake_a_create_waits_and_fails(lab: LabHost, tmp_path: Path,
     """As on a real host without a backend: libxl gives up on state 2 after 10 s."""
     config = guest_config(tmp_path, "pvh", f"{VIRTIO},vdev=xvda,target={image}")
     with pytest.raises(subprocess.TimeoutExpired):
-        lab.xl("create", config, timeout=2)
+        lab.xl("create", config, timeout=5)
     assert lab.ls("/local/domain/0/backend/virtio_disk/1/51712/state") == {
         "/local/domain/0/backend/virtio_disk/1/51712/state": (b"1", ("n0", "r1"))
     }

@@ -253,8 +253,8 @@ def test_after_a_power_cut_in_the_middle_all_are_brought_back(board: Board) -> N
 
 
 def test_a_unit_that_was_told_to_stop_ends_between_two_steps(board: Board) -> None:
-    board.host.guest_answers("answer", "linux2", after=2.0)
-    board.drain(xen_drain_follow=0)
+    board.host.guest_answers("answer", "linux2", after=12.0)
+    board.drain(xen_drain_follow=0, xen_drain_shutdown_timeout=60)
     assert until(lambda: domid_of(board.host, "linux1") is None, BOUND)  # so it has begun
     board.dom0.machine.run(["systemctl", "stop", board.state["unit"]])
     assert board.state["outcome"] == "stopped"

@@ -535,7 +535,7 @@ def test_a_launcher_that_does_not_become_ready_says_why(
     drop_in = "/etc/systemd/system/virtio-disk-launcher.service.d/late.conf"
     late = f"+-/usr/bin/systemd-run --unit=late {CURRENT} -d 1"
     backend.write(drop_in, f"[Service]\nExecStartPre={late}\n")
-    done = controller.role("virtio_disk_backend", "domd", check=False, virtio_disk_backend_start_timeout=5)
+    done = controller.role("virtio_disk_backend", "domd", check=False, virtio_disk_backend_start_timeout=15)
     assert done.returncode
     said = told(done)
     assert "the launcher is not ready: a daemon that is not the launcher's runs: process" in said, said[
