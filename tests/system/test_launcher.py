@@ -570,7 +570,7 @@ def test_asleep_while_nothing_happens_and_small(backend: Backend) -> None:
     keys = [backend.disk(backend.image(f"{number}")) for number in range(3)]
     assert backend.becomes("served", *keys)
     pid = backend.launcher_pid()
-    time.sleep(1)  # what it does of a disk after it said "served"
+    assert until(lambda: switches(backend, pid) == switches(backend, pid))  # it has told all that there was
     before = switches(backend, pid)
     time.sleep(2)
     assert switches(backend, pid) == before  # asleep
