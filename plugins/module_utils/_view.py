@@ -1018,7 +1018,7 @@ class Relay:
             link.hurry()
 
     def is_busy(self, now: float) -> bool:
-        """Whether the daemon waits for an answer, or did so just now."""
+        """Whether the daemon waits for an answer, did so just now, or asked what was not read yet."""
         return now < self.heard + QUIET or any(link.is_waiting or link.is_unread for link in self.links)
 
     def store_lost(self, why: str) -> None:

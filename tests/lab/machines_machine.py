@@ -160,8 +160,12 @@ class Machine:
     def journal(self, unit: str | None = None) -> str:
         """What was logged since the boot, of one unit or of all."""
         only = [f"--unit={unit}"] if unit else []
+        return self.journalctl("--boot", "--output=short-monotonic", *only)
+
+    def journalctl(self, *arguments: str) -> str:
+        """What journalctl says, once all that was logged until now has arrived."""
         self.run(["journalctl", "--sync"])
-        return self.run(["journalctl", "--boot", "--no-pager", "--output=short-monotonic", *only]).stdout
+        return self.run(["journalctl", "--no-pager", *arguments]).stdout
 
     # ---- power and network ----
 

@@ -215,11 +215,10 @@ class Backend(Bench):
 
     def starts(self) -> Sequence[str]:
         """Every unit of a disk since it was cleared, once for each start, as systemd tells it."""
-        self.machine.run(["journalctl", "--sync"])
-        told = self.machine.run(
-            ["journalctl", "--output=json", "--output-fields=UNIT", "_PID=1", f"MESSAGE_ID={STARTING}"]
+        told = self.machine.journalctl(
+            "--output=json", "--output-fields=UNIT", "_PID=1", f"MESSAGE_ID={STARTING}"
         )
-        units = [json.loads(line)["UNIT"] for line in told.stdout.splitlines()]
+        units = [json.loads(line)["UNIT"] for line in told.splitlines()]
         found = [re.fullmatch(r"virtio-disk@([0-9]+-[0-9]+)\.service", unit) for unit in units]
         return [unit[1] for unit in found if unit][self._before :]
 

@@ -131,7 +131,7 @@ def test_systemd_is_asked_directly_where_that_works(backend: Backend, direct: bo
         assert backend.becomes("served", key)
         backend.destroy(key[0])
         assert until(lambda: not backend.units())
-        said = backend.machine.run(["journalctl", "--no-pager", f"_PID={backend.launcher_pid()}"]).stdout
+        said = backend.machine.journalctl(f"_PID={backend.launcher_pid()}")
         assert ("systemctl is used from now on" in said) is not direct
     finally:
         if not direct:

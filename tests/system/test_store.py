@@ -520,7 +520,7 @@ def test_no_answer_and_no_more_answers(host: LabHost, wire: _wire.Wire, fault: s
     host.write("/t/a", "1")
     act = OPERATIONS[operation]
     for after in (0, 1):
-        limit = BOUND if fault == "hang_up" else 2 * BRIEF if after else BRIEF
+        limit = BRIEF * (1 + after) if fault == "mute" else BOUND
         with getattr(host, fault)(after) as proxy, s.Store(proxy.socket, wire=wire, timeout=limit) as store:
             if after:
                 store.read("/t/a")

@@ -1082,14 +1082,22 @@ def test_no_lock_where_somebody_prepared_a_link(unit: v.Unit, tmp_path: Path, na
 # ---- the daemon's end ----
 
 
+@contextlib.contextmanager
+def running(*command: str) -> Iterator[int]:
+    """A process, by its id; it ends with the test, well or not."""
+    with subprocess.Popen(command) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
 def test_whether_a_process_is_at_work() -> None:
-    with subprocess.Popen(["sh", "-c", "while :; do :; done"]) as spins:
-        assert until(lambda: v.is_at_work(spins.pid))
-        spins.kill()
-    with subprocess.Popen(["sleep", "600"]) as sleeps:
-        assert until(lambda: not v.is_at_work(sleeps.pid))
-        sleeps.kill()
-    assert not v.is_at_work(sleeps.pid)
+    with running("sh", "-c", "while :; do :; done") as spins:
+        assert until(lambda: v.is_at_work(spins))
+    with running("sleep", "600") as sleeps:
+        assert until(lambda: not v.is_at_work(sleeps))
+    assert not v.is_at_work(sleeps)
 
 
 def test_a_thread_beside_the_first_one_is_seen_whatever_its_name() -> None:
@@ -1099,15 +1107,11 @@ def test_a_thread_beside_the_first_one_is_seen_whatever_its_name() -> None:
         "threading.Thread(target=lambda: [0 for _ in iter(int, 1)]).start()\n"
         "time.sleep(600)"
     )
-    with subprocess.Popen([sys.executable, "-c", program]) as spins:
-        assert until(lambda: len(os.listdir(f"/proc/{spins.pid}/task")) == 2)
-        threads = [
-            Path(f"/proc/{spins.pid}/task/{thread}/comm").read_text()
-            for thread in os.listdir(f"/proc/{spins.pid}/task")
-        ]
-        assert threads == ["a) S (b\n"] * 2
-        assert until(lambda: v.is_at_work(spins.pid))
-        spins.kill()
+    with running(sys.executable, "-c", program) as spins:
+        threads = Path(f"/proc/{spins}/task")
+        assert until(lambda: len(list(threads.iterdir())) == 2)
+        assert [path.read_text() for path in threads.glob("*/comm")] == ["a) S (b\n"] * 2
+        assert until(lambda: v.is_at_work(spins))
 
 
 def test_what_a_daemon_said_and_nobody_has_read_yet(tmp_path: Path) -> None:
