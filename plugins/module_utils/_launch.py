@@ -13,6 +13,8 @@ Where the rules come from (read in the daemon's source, and seen):
 * It says 2 before it has opened anything. So served means 2, and still 2 after a while.
 * Two daemons with one disk destroy it within a second; so never two units for one disk, and none beside a daemon that
   somebody else runs. Without a view they see each other's guests, so then never two with one device number.
+* Without a view it looks at the guest with the highest domid alone, and never again at a lower one. So then none is
+  started for a guest below another.
 * A daemon that lost its disk waits for ever, deaf for the next one. So its unit is stopped.
 """
 
@@ -350,6 +352,7 @@ class _Step:
             )
         if key in self.strays:
             why = f"its daemon took up the disk of guest {self.strays[key][0]}: there is no view"
+            track = replace(track, ran=None)  # once it has closed that one it gets its time anew
             return _Verdict(track, self._status(WAITING, disk, track, why))
         return self._with_both(key, disk, unit, track)
 
@@ -565,8 +568,8 @@ class _Step:
         """Start what is free, unless something that still runs is in its way."""
         starts: list[Start] = []
         claims = {key: self._holds(key, unit) for key, unit in self.units.items()}
-        # without a view a daemon takes the highest domid, so that is whom it is started for
-        for key, verdict in sorted(verdicts.items(), reverse=not self.rules.view):
+        highest = max((guest for guest, _number in self.disks), default=0)
+        for key, verdict in sorted(verdicts.items()):
             track, disk = verdict.track, self.disks.get(key)
             if not verdict.free or track is None or disk is None:
                 continue
@@ -578,6 +581,10 @@ class _Step:
                     holder.track = replace(holder.track, stopping=self.now)
             if in_the_way:
                 verdict.status = self._status(WAITING, disk, track, self._why(key, disk, in_the_way, claims))
+                continue
+            if key[0] < highest and not self.rules.view:
+                why = f"guest {highest} is there: without a view a daemon looks at the highest domid alone"
+                verdict.status = self._status(WAITING, disk, track, why)
                 continue
             starts.append(Start(key, disk))
             claims[key] = Unit(UNIT_STARTING, disk.target, disk.writable, disk.identity, view=self.rules.view)

@@ -523,8 +523,10 @@ class Link:
     def _rewatch(self) -> None:
         if self.ready:
             payloads, self.unwatched = self.unwatched, []
+            going = [one.payload.split(b"\0")[:2] for one in self.pending.values() if one.kind == UNWATCH]
             for payload in payloads:
-                self._send(Request(WATCH, None, 0, payload, REWATCH))
+                if payload.split(b"\0")[:2] not in going:  # it would be set behind its end
+                    self._send(Request(WATCH, None, 0, payload, REWATCH))
 
     def _probe(self) -> None:
         """Ask whether the store still knows the disk."""

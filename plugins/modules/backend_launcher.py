@@ -42,7 +42,8 @@ options:
   view:
     description:
       - Whether each daemon sees its own guest alone.
-      - Without it the daemon's old limits hold, and the launcher never runs two with one device number.
+      - Without it the daemon's old limits hold, the launcher never runs two with one device number, and a guest waits
+        while one with a higher domid is there.
     type: bool
     default: true
   arguments:

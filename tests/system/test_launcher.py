@@ -605,20 +605,21 @@ def test_without_a_view_there_are_never_two_with_one_number(backend: Backend) ->
 
 def test_without_a_view_a_guest_that_comes_just_then_keeps_the_daemon_it_got(backend: Backend) -> None:
     """The daemon was started for the first guest, and takes the highest domid that it sees."""
-    backend.install(view=False)
-    backend.misbehave("late all ms=1500")
+    within = 10.0
+    backend.install(view=False, served_within=within)
+    backend.misbehave("deaf all")  # it looks at no guest before the second is there
     lower, higher = backend.guest(), backend.guest()
     first = backend.disk(backend.image("a"), guest=lower)
     assert until(lambda: f"{lower}-{A}" in backend.units())
     second = backend.disk(backend.image("b"), guest=higher)
+    backend.misbehave()
     assert until(lambda: backend.state(*second) == 2)
     assert backend.becomes("served", second)
-    time.sleep(5)  # longer than a daemon has to take a disk up
+    time.sleep(within + 1)  # longer than a daemon has to take a disk up
     assert backend.is_("served", second)
     assert backend.is_("waiting", first)
     assert backend.state(*second) == 2
     assert backend.starts() == [f"{lower}-{A}"]
-    backend.misbehave()
     backend.destroy(higher)
     assert backend.becomes("served", first)
     assert backend.clashes() == []

@@ -362,16 +362,29 @@ def test_of_two_new_disks_with_one_target_one_waits(launcher: Launcher) -> None:
 def test_without_a_view_never_two_daemons_with_one_device_number() -> None:
     launcher = Launcher(view=False)
     two = {A: disk(), B: disk(target="/dev/b"), C: disk(target="/dev/c")}
-    assert launcher.see(0.0, two) == ["start 2-51712", "start 1-51728"]  # a daemon takes the highest domid
+    assert launcher.see(0.0, two) == ["start 2-51712"]  # a daemon takes the highest domid
+    units = {B: unit(target="/dev/b", view=False)}
+    two[B] = disk("2", target="/dev/b")
+    assert launcher.see(1.0, two, units) == []
     assert (
         launcher.why(A)
         == "disk 51712 of guest 2 has its device number, and there is no view to keep them apart"
     )
-    units = {B: unit(target="/dev/b", view=False), C: unit(target="/dev/c", view=False)}
-    two = {A: disk(), B: disk("2", target="/dev/b"), C: disk("2", target="/dev/c")}
-    assert launcher.see(1.0, two, units) == []
+    assert launcher.told(B) == STARTING
     del two[B], units[B]
-    assert launcher.see(2.0, two, units) == ["start 1-51712"]
+    assert launcher.see(2.0, two, units) == ["start 1-51712", "start 1-51728"]
+
+
+@pytest.mark.parametrize("state", ["1", "2", "6"])
+def test_without_a_view_no_daemon_for_a_guest_below_another(state: str) -> None:
+    """It would look at the other one alone, which has no disk of its number, and at this one never."""
+    launcher = Launcher(view=False)
+    above = {(7, 51744): disk(state, target="/dev/b")}
+    units = {(7, 51744): unit(target="/dev/b", view=False)}
+    assert launcher.see(0.0, {A: disk(), **above}, units) == []
+    assert launcher.told(A) == WAITING
+    assert launcher.why(A) == "guest 7 is there: without a view a daemon looks at the highest domid alone"
+    assert launcher.see(100.0, {A: disk()}) == ["start 1-51712"]
 
 
 def test_a_daemon_without_a_view_that_took_up_a_guest_that_came_just_then_keeps_it() -> None:
@@ -402,14 +415,28 @@ def test_a_daemon_without_a_view_whose_guest_went_before_it_took_it_up_keeps_ano
 
 def test_a_deaf_daemon_without_a_view_is_stopped_though_another_disk_of_its_number_is_lost() -> None:
     launcher = Launcher(view=False)
-    assert launcher.see(0.0, {B: disk("2")}) == []
-    assert launcher.told(B) == LOST
-    lower = {A: disk(target="/dev/b"), B: disk("2")}
-    assert launcher.see(1.0, lower) == ["start 1-51712"]
-    units = {A: unit(target="/dev/b", view=False)}
-    assert launcher.see(1.5, lower, units) == []
-    assert launcher.see(4.6, lower, units) == ["stop 1-51712"]
-    assert launcher.told(B) == LOST
+    assert launcher.see(0.0, {A: disk("2")}) == []
+    assert launcher.told(A) == LOST
+    two = {A: disk("2"), B: disk(target="/dev/b")}
+    assert launcher.see(1.0, two) == ["start 2-51712"]
+    units = {B: unit(target="/dev/b", view=False)}
+    assert launcher.see(1.5, two, units) == []
+    assert launcher.see(4.6, two, units) == ["stop 2-51712"]
+    assert launcher.told(A) == LOST
+
+
+def test_a_daemon_without_a_view_that_closes_another_disk_gets_its_time_anew() -> None:
+    """Told to end in that moment it would hang, and leave the other disk behind."""
+    launcher = Launcher(view=False)
+    units = {A: unit(view=False)}
+    launcher.see(0.0, {A: disk()})
+    launcher.see(0.5, {A: disk()}, units)
+    launcher.see(3.0, {A: disk(), B: disk("2", target="/dev/b")}, units)
+    assert launcher.told(A) == WAITING
+    for left in ({}, {B: disk("6", frontend=None, target="/dev/b")}):
+        assert launcher.see(9.0, {A: disk(), **left}, units) == []
+    assert launcher.see(11.9, {A: disk()}, units) == []
+    assert launcher.see(12.1, {A: disk()}, units) == ["stop 1-51712"]
 
 
 def test_a_daemon_without_a_view_that_took_up_another_disk_keeps_it() -> None:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import queue
 import signal
 import socket
 import stat
@@ -308,6 +309,12 @@ class Bench:
         self._calls.append(what)
         os.write(self._woken, b"!")
 
+    def links(self) -> list[v.Link]:
+        """The relay's connections, as they are between two turns of its loop."""
+        found: queue.SimpleQueue[list[v.Link]] = queue.SimpleQueue()
+        self.call(lambda: found.put(list(self.relay.links)))
+        return found.get(timeout=BOUND)
+
     def accept_from_now_on(self) -> None:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.settimeout(BOUND)
@@ -539,7 +546,7 @@ def test_a_daemon_that_takes_nothing(bench: Bench) -> None:
     """The store is read no further than the daemon takes."""
     bench.daemon()
     fill(bench.store(), v.WATCH_EVENT, STATE + b"\0" + b"x" * 4000 + b"\0")
-    assert len(bench.relay.links[0]._to_client) < v.OUTPUT_MOST + 2 * v.CHUNK
+    assert len(bench.links()[0]._to_client) < v.OUTPUT_MOST + 2 * v.CHUNK
 
 
 def test_a_store_that_takes_nothing(bench: Bench) -> None:
@@ -547,7 +554,7 @@ def test_a_store_that_takes_nothing(bench: Bench) -> None:
     daemon = bench.daemon()
     store = bench.store()
     fill(daemon, v.WRITE, b"a\0" + b"x" * 4000)
-    assert len(bench.relay.links[0].pending) < 2 * v.REQUESTS_MOST
+    assert len(bench.links()[0].pending) < 2 * v.REQUESTS_MOST
     store.answer(v.WRITE, store.take()[1], v.OK)
     assert daemon.take()[0] == v.WRITE
 
@@ -572,7 +579,7 @@ def test_each_connection_has_its_own(bench: Bench) -> None:
     pairs[1][0].close()
     with pytest.raises(ConnectionResetError):
         pairs[1][1].take()  # the store shall forget its watches
-    assert len(bench.relay.links) == 2
+    assert len(bench.links()) == 2
 
 
 def test_answers_of_the_device_to_watches_have_no_number(pair: tuple[End, Store]) -> None:
@@ -680,6 +687,36 @@ def test_a_watch_that_is_owed_and_not_wanted_any_more_is_not_asked_for(
     assert daemon.take()[:2] == (v.ERROR, 2)
     daemon.give(v.READ, 3, b"b\0")
     store.expect(v.READ, b"b\0", b"1")
+
+
+def test_a_watch_that_is_owed_is_not_asked_for_behind_its_end(
+    pair: tuple[End, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store would keep it for ever."""
+    monkeypatch.setattr(v, "AGAIN", 0.01)
+    daemon, store = pair
+    owed, going = BACKEND + b"\0t\0", BACKEND + b"\0u\0"
+
+    def reach(wanted: int, payload: bytes) -> int:
+        """Its number; whatever comes before is refused, for there is no room."""
+        while True:
+            kind, rid, _tx, told = store.take()
+            if (kind, told) == (wanted, payload):
+                return rid
+            store.answer(kind, rid, b"!ENOSPC")
+
+    for number, payload in enumerate((owed, going), 1):
+        daemon.give(v.WATCH, number, payload)
+        store.answer(v.WATCH, reach(v.WATCH, payload), b"!ENOSPC")
+        daemon.take(), daemon.take()
+    daemon.give(v.UNWATCH, 3, going)
+    unwatch = reach(v.UNWATCH, going)
+    for _again in range(3):  # while it is under way it is long the turn of both
+        kind, rid, _tx, payload = store.take()
+        assert (kind, payload) == (v.WATCH, owed)
+        store.answer(kind, rid, b"!ENOSPC")
+    store.answer(v.UNWATCH, unwatch, b"!ENOENT")
+    assert daemon.take()[:2] == (v.ERROR, 3)
 
 
 def test_other_watches_may_be_refused(pair: tuple[End, Store]) -> None:
@@ -863,7 +900,7 @@ def test_nothing_waits_for_the_store_once_the_daemon_is_to_end(
         store.close()
         assert until(lambda: bench.said != [])
     daemon.give(v.WRITE, 1, b"a\x001")
-    assert until(lambda: bool(bench.relay.links[0].held or bench.relay.links[0].pending))
+    assert until(lambda: any(link.held or link.pending for link in bench.links()))
     bench.call(bench.relay.end)
     assert daemon.take() == (v.ERROR, 1, 0, b"EIO\0")
     daemon.give(kind, 2, b"b\0t\0")
