@@ -147,7 +147,7 @@ def test_a_guest_that_ends_badly_when_it_is_asked_to(one: LabHost, how: str, let
 def test_a_guest_that_ignores_requests_and_one_that_is_slow(one: LabHost) -> None:
     deaf, slow = create(one, "deaf"), create(one, "slow")
     one.guest_answers("ignore", "deaf")
-    one.guest_answers("answer", slow, after=3)
+    one.guest_answers("answer", slow, after=8)
     with pytest.raises(subprocess.TimeoutExpired):
         one.xl("shutdown", "deaf", timeout=3)
     assert one.read(f"/local/domain/{deaf}/control/shutdown") == b"poweroff"

@@ -25,7 +25,7 @@ from ansible_collections.xen.virtio.plugins.module_utils import _channel, _wire
 from ansible_collections.xen.virtio.plugins.module_utils import _store as s
 from lab import LabHost
 
-BOUND = 20.0  # seconds; far above every time limit used here
+BOUND = 20.0  # seconds; far above every limit that is to run out here
 WIRES = {"own": _wire.OWN, "pyxs": _wire.PYXS}
 
 
@@ -99,7 +99,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 @pytest.fixture(params=list(WIRES))
 def store(request: pytest.FixtureRequest, device: Device) -> Iterator[s.Store]:
-    with s.Store(device.path, timeout=2, wire=WIRES[request.param]) as session:
+    with s.Store(device.path, timeout=BOUND, wire=WIRES[request.param]) as session:
         yield session
 
 

@@ -20,7 +20,7 @@ from ansible_collections.xen.virtio.plugins.module_utils import _channel, _wire
 from ansible_collections.xen.virtio.plugins.module_utils import _store as s
 from store_peer import HEADER, Line, peer
 
-BOUND = 10.0  # seconds; far above every time limit used here
+BOUND = 10.0  # seconds; far above every limit that is to run out here
 OK = b"OK\0"
 ERROR, EVENT = 16, 15
 
@@ -119,7 +119,7 @@ def test_a_batch_beyond_all_buffers_with_a_peer_that_reads_only_what_it_answers(
         for kind, rid, tx, payload in iter(line.take, None):
             line.give(kind, rid, payload.rstrip(b"\0") if kind == 2 else OK, tx)
 
-    with peer(tmp_path, shy) as path, s.Store(path, wire=wire, timeout=5) as store:
+    with peer(tmp_path, shy) as path, s.Store(path, wire=wire, timeout=BOUND) as store:
         answers = store.call(requests)
         assert answers[:1000] == [OK] * 1000
         assert [len(a) for a in answers[1000:] if isinstance(a, bytes)] == [2000] * 1000
@@ -221,7 +221,7 @@ def test_garbage_ends_the_session(
         kind, rid, _tx, _payload = line.take()
         say(line, kind, rid)
 
-    with peer(tmp_path, script) as path, s.Store(path, wire=wire, timeout=2) as store:
+    with peer(tmp_path, script) as path, s.Store(path, wire=wire, timeout=BOUND) as store:
         expect(s.StoreLost, lambda: act(store))
         assert not store.is_open
         expect(s.StoreLost, lambda: store.read("/a"), "the connection is gone")
@@ -287,7 +287,7 @@ def test_events_nobody_takes_are_bounded(
         while True:
             line.give(EVENT, 0, b"/w\0t\0")
 
-    with peer(tmp_path, flood) as path, s.Store(path, wire=wire, timeout=2) as store:
+    with peer(tmp_path, flood) as path, s.Store(path, wire=wire, timeout=BOUND) as store:
         expect(s.StoreLost, lambda: store.read("/a"), "watch events that nobody took")
 
 
@@ -474,7 +474,7 @@ def test_where_the_platform_has_no_receive_limit(
 ) -> None:
     if fallback:
         monkeypatch.setattr(_channel, "set_time_limit", lambda *_args: False)
-    with peer(tmp_path, answer_all) as path, s.Store(path, wire=wire, timeout=1) as store:
+    with peer(tmp_path, answer_all) as path, s.Store(path, wire=wire, timeout=BOUND) as store:
         assert store._channel._patient is not fallback
         paths = [f"/{'x' * (i % 900)}{i}" for i in range(3000)]
         assert store.call([s.read(p) for p in paths]) == [p.encode() for p in paths]
