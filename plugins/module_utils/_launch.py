@@ -344,6 +344,9 @@ class _Step:
         elif disk.state == FREE and disk.births > track.births and _had_its_time(track):
             former = unit is not None
             track = Track(store=track.store, obsolete=former, stopping=track.stopping if former else None)
+        elif disk.state == FREE and disk.births > track.births and track.attempts > 1:
+            # by the second start all of the first disk was written: this is another one, and may be tried once more
+            track = replace(track, attempts=1)
         fresh = (self.now if track.fresh is None else track.fresh) if disk.state == FREE else None
         track = replace(track, births=disk.births, fresh=fresh)
         if unit is None:
@@ -596,12 +599,18 @@ class _Step:
         return starts
 
     def _holds(self, key: Key, unit: Unit) -> Unit:
-        """The unit with the storage that its daemon has."""
+        """The unit with the storage that its daemon has, or may have.
+
+        A disk that was written anew before its daemon read it is not the one that the unit was started for.
+        """
         taken = self.strays.get(key)
-        if taken is None:
+        if taken is not None:
+            disk = self.disks[taken]
+            return replace(unit, target=disk.target, writable=disk.writable, identity=disk.identity)
+        own = self.disks.get(key)
+        if own is None:
             return unit
-        disk = self.disks[taken]
-        return replace(unit, target=disk.target, writable=disk.writable, identity=disk.identity)
+        return replace(unit, writable=unit.writable or own.writable, identity=unit.identity | own.identity)
 
     def _in_the_way(self, key: Key, disk: Disk, claims: Mapping[Key, Unit]) -> Iterable[Key]:
         for other, unit in claims.items():

@@ -44,6 +44,11 @@ MARK_NODE = "drivers/virtio-disk/store"
 #: Seconds without an answer after which the store counts as unreachable.
 TIMEOUT = 5.0
 
+#: The host's file systems as its first process has them: proc_pid_root(5).
+_HOST = "/proc/1/root"
+#: What ProtectSystem=full makes read-only to a unit: systemd.exec(5).
+_SYSTEM = ("/usr/", "/boot/", "/efi/", "/etc/")
+
 _DOMID_LIMIT = 0x7FF0  # DOMID_FIRST_RESERVED, xen/include/public/xen.h
 _MARK = re.compile(rb"[0-9a-f]{16}")
 #: Answers that say that there is no such node: C xenstored keeps it from those who may not read its parent.
@@ -114,7 +119,7 @@ def storage_of(target: str, *, writable: bool) -> Storage:
     names = frozenset(name.replace(" ", "_") for name in identify(0, target))
     size = size_of(status)
     if stat.S_ISREG(status.st_mode):
-        readonly = bool(os.statvfs(target).f_flag & os.ST_RDONLY)
+        readonly = _is_read_only(os.path.realpath(target))
     elif stat.S_ISBLK(status.st_mode):
         readonly = _sysfiles.line(f"{_sysfs(status)}/ro") == "1"
     else:
@@ -122,6 +127,22 @@ def storage_of(target: str, *, writable: bool) -> Storage:
     if readonly and writable:
         return Storage(names, size, f"{target}: read-only, and it is to be written to")
     return Storage(names, size)
+
+
+def _is_read_only(path: str) -> bool:
+    """Whether a file lies where daemons that are started now cannot write; the path is free of links.
+
+    Of the host's file systems the launcher's unit has mounts of its own, made when it started: one that was read-only
+    then stays so there, whatever the host does since (mount_namespaces(7): a remount is not propagated). A daemon's
+    unit makes its own anew. So the host is asked, but for what is read-only to units alone.
+    """
+    here = bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    if here and path.startswith(_SYSTEM):
+        return True
+    try:
+        return bool(os.statvfs(f"{_HOST}{path}").f_flag & os.ST_RDONLY)
+    except OSError:  # nobody but root may look there
+        return here
 
 
 def size_of(status: os.stat_result) -> int | None:

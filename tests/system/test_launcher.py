@@ -292,6 +292,30 @@ def test_targets_that_come_late_or_cannot_be_written(backend: Backend) -> None:
     backend.machine.run(["umount", "/srv/ro"])
 
 
+def test_a_file_system_that_was_read_only_when_the_launcher_started(backend: Backend) -> None:
+    """The launcher's own mount of it stays so for ever."""
+    backend.machine.run(["mkdir", "-p", "/srv/ro"])
+    backend.machine.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/srv/ro"])
+    backend.machine.run(["truncate", "-s", "65536", "/srv/ro/x.img"])
+    backend.machine.run(["mount", "-o", "remount,ro", "/srv/ro"])
+    backend.systemctl("restart", SERVICE)
+    key = backend.disk("/srv/ro/x.img")
+    assert until(lambda: "read-only" in (backend.said(key) or ""))
+    backend.machine.run(["mount", "-o", "remount,rw", "/srv/ro"])
+    assert backend.becomes("served", key)
+    backend.destroy(key[0])
+    assert until(lambda: not backend.units())
+    backend.machine.run(["umount", "/srv/ro"])
+
+
+def test_a_target_among_the_systems_own_files_is_read_only_to_units(backend: Backend) -> None:
+    backend.machine.run(["truncate", "-s", "65536", "/usr/local/lib/virtio-disk/x.img"])
+    written, read = (backend.disk("/usr/local/lib/virtio-disk/x.img", mode=mode) for mode in "wr")
+    assert backend.becomes("waiting", written)
+    assert until(lambda: "read-only" in (backend.said(written) or ""))
+    assert backend.becomes("served", read)
+
+
 def test_growth_is_seen(backend: Backend) -> None:
     backend.install(size_interval=0.2)
     backend.systemctl("restart", SERVICE)

@@ -248,6 +248,30 @@ def test_a_daemon_that_dies_past_state_1_is_never_replaced(serving: Launcher, st
     assert serving.told() == told
 
 
+def test_a_disk_made_anew_after_the_second_start_may_be_tried_once_more(launcher: Launcher) -> None:
+    """Not one that only looks so: what is written for the first time is told of more than once."""
+    assert launcher.see(0.0, {A: disk()}) == ["start 1-51712"]
+    assert launcher.see(0.6, {A: disk(births=2)}) == ["start 1-51712"]
+    assert launcher.see(1.0, {A: disk(births=3)}, {A: unit()}) == []
+    assert launcher.see(1.1, {A: disk(births=3)}) == ["start 1-51712"]
+    assert launcher.see(9.0, {A: disk(births=3)}) == []
+    assert launcher.told() == FAILED
+
+
+def test_a_daemon_may_have_what_its_disk_was_made_into(launcher: Launcher) -> None:
+    """It reads the target long after its unit was started."""
+    others = {(7, 51712): disk(target="/dev/a"), (8, 51712): disk(target="/dev/b")}
+    assert launcher.see(0.0, {A: disk()}) == ["start 1-51712"]
+    both = {A: disk(target="/dev/b", births=2), **others}
+    for seen in (both, {**both, A: disk("2", target="/dev/b", births=2)}):
+        assert launcher.see(0.5, seen, {A: unit(target="/dev/a")}) == []
+        assert {launcher.told(key) for key in others} == {WAITING}
+    assert launcher.see(5.0, {A: disk("2", target="/dev/b", births=2)}, {A: unit(target="/dev/b")}) == []
+    assert launcher.see(
+        6.0, {**both, A: disk("2", target="/dev/b", births=2)}, {A: unit(target="/dev/b")}
+    ) == ["start 7-51712"]
+
+
 def test_lost_until_the_guest_is_re_created(serving: Launcher) -> None:
     serving.see(2.0, {A: disk("2")})
     assert serving.told() == LOST

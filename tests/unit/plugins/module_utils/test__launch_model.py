@@ -146,8 +146,8 @@ class World:
         self.look_for_a_disk(key, process)
 
     def look_for_a_disk(self, key: Key, process: Process) -> None:
-        seen = [key] if process.unit.view else [other for other in self.disks if other[1] == key[1]]
-        highest = max(seen, default=key)
+        seen = key[0] if process.unit.view else max((guest for guest, _number in self.disks), default=key[0])
+        highest = (seen, key[1])
         if highest[0] <= process.highest:
             return
         process.highest = highest[0]  # it looks once at each
@@ -355,7 +355,9 @@ class Machine(RuleBasedStateMachine):
         assert not disk.lost, "the guest has lost this disk already"
         if not self.launch_rules.view:
             assert all(key[1] != other[1] for other in world.units), "two daemons with one device number"
-        assert not any(self.writes(process, disk) for process in world.units.values()), "a second writer"
+            assert all(key[0] >= other[0] for other in world.disks), "a daemon that would never look at it"
+        writing = [other for other, process in world.units.items() if self.writes(other, process, disk)]
+        assert not writing, "a second writer"
         disk.starts += 1
         assert disk.starts <= self.launch_rules.attempts
         unit = Unit(
@@ -368,10 +370,19 @@ class Machine(RuleBasedStateMachine):
         )
         world.units[key] = Process(world.now, unit, world.fate)
 
-    def writes(self, process: Process, disk: Directory) -> bool:
-        """Whether a daemon writes to a disk's storage, as far as its owner minds."""
-        had = process.unit if process.disk is None or process.unit.view else process.disk
-        return had.writable and had.target == disk.target and disk.target not in self.launch_rules.shared
+    def writes(self, key: Key, process: Process, disk: Directory) -> bool:
+        """Whether a daemon writes to a disk's storage, or is about to, as far as its owner minds."""
+        own = self.world.disks.get(key)
+        had = (process.disk,) if process.disk is not None else (process.unit, own)
+        return any(one is not None and one.writable and one.target == disk.target for one in had) and (
+            disk.target not in self.launch_rules.shared
+        )
+
+    def may_write(self, key: Key, process: Process, disk: Directory) -> bool:
+        """The same as the launcher sees it, which knows what a unit was told and what there is, not what was read."""
+        had = [one for one in (process.unit, process.disk, self.world.disks.get(key)) if one is not None]
+        unminded = disk.target in self.launch_rules.shared or not any(one.writable for one in had)
+        return not unminded and disk.target in {one.target for one in had}
 
     def stop(self, action: Stop) -> None:
         process = self.world.units.get(action.key)
@@ -436,11 +447,14 @@ class Machine(RuleBasedStateMachine):
             told = self.last.statuses[key]
             blocked = any(
                 key != other
-                and (self.writes(process, disk) or (key[1] == other[1] and not self.launch_rules.view))
+                and (
+                    self.may_write(other, process, disk)
+                    or (key[1] == other[1] and not self.launch_rules.view)
+                )
                 for other, process in world.units.items()
             )
             # without a view daemons look at the highest domid alone, though its guest is gone or is lost
-            higher = any(other[1] == key[1] and other > key for other in world.disks)
+            higher = any(other[0] > key[0] for other in world.disks)
             blocked = blocked or (higher and not self.launch_rules.view)
             assert told.status == SERVED or blocked, (key, disk, told)
         for key, process in world.units.items():

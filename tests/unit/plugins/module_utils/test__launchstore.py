@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ansible_collections.xen.virtio.plugins.module_utils import _launchstore
 from ansible_collections.xen.virtio.plugins.module_utils._diskstatus import DISKS_NODE, FAILED, LOST
 from ansible_collections.xen.virtio.plugins.module_utils._launchstore import (
     MARK_NODE,
@@ -80,6 +83,46 @@ def test_storage_is_looked_at(tmp_path: Path) -> None:
         "neither a block device nor a regular file"
     )
     assert storage_of("/dev/null", writable=False).unfit.endswith("neither a block device nor a regular file")
+
+
+@pytest.mark.parametrize(
+    ("folder", "here", "host", "readonly"),
+    [
+        ("srv", False, False, False),
+        ("srv", True, True, True),
+        ("srv", True, False, False),  # remounted since the launcher has its own mounts
+        ("srv", False, True, True),
+        ("srv", True, None, True),  # nobody may look
+        ("srv", False, None, False),
+        ("usr", True, False, True),  # to units alone
+        ("usr", True, None, True),
+    ],
+)
+def test_read_only_is_what_a_daemon_would_find(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    folder: str,
+    here: bool,
+    host: bool | None,
+    readonly: bool,
+) -> None:
+    image = tmp_path / folder / "a.img"
+    image.parent.mkdir()
+    image.write_bytes(b"")
+    (tmp_path / "link").symlink_to(image)
+    flags = {str(image): here, f"/host{image}": host}
+
+    def statvfs(path: str) -> SimpleNamespace:
+        flag = flags[path]
+        if flag is None:
+            raise PermissionError(path)
+        return SimpleNamespace(f_flag=os.ST_RDONLY if flag else 0)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    monkeypatch.setattr(_launchstore, "_HOST", "/host")
+    monkeypatch.setattr(_launchstore, "_SYSTEM", (f"{tmp_path}/usr/",))
+    assert ("read-only" in storage_of(str(tmp_path / "link"), writable=True).unfit) == readonly
+    assert storage_of(str(tmp_path / "link"), writable=False).unfit == ""
 
 
 # --- a session --------------------------------------------------------------------------------------------
