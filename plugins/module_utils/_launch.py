@@ -154,6 +154,8 @@ class Track:
         store: the mark of the store in which it was last seen.
         size: of the storage in bytes when its daemon was started.
         version: of its daemon.
+        identity: all that its target was while its unit was there: of which its daemon read one.
+        writable: it was to be written to at any time of that.
     """
 
     attempts: int = 0
@@ -172,6 +174,8 @@ class Track:
     store: str = ""
     size: int | None = None
     version: str = ""
+    identity: frozenset[str] = frozenset()
+    writable: bool = False
 
 
 @dataclass(frozen=True)
@@ -334,6 +338,9 @@ class _Step:
             return self._without_disk(key, unit, track)
         if track is None:
             track = self._adopted(disk, unit)
+        if unit is not None:
+            read = track.identity | disk.identity
+            track = replace(track, identity=read, writable=track.writable or disk.writable)
         if track.store != self.seen.store:
             if unit is not None and disk.state not in IN_USE:
                 # written anew into a store that had forgotten it: the daemon may well serve on
@@ -343,13 +350,20 @@ class _Step:
             track = replace(track, store=self.seen.store)
         elif disk.state == FREE and disk.births > track.births and _had_its_time(track):
             former = unit is not None
-            track = Track(store=track.store, obsolete=former, stopping=track.stopping if former else None)
+            track = Track(
+                store=track.store,
+                obsolete=former,
+                stopping=track.stopping if former else None,
+                identity=track.identity,
+                writable=track.writable,
+            )
         elif disk.state == FREE and disk.births > track.births and track.attempts > 1:
             # by the second start all of the first disk was written: this is another one, and may be tried once more
             track = replace(track, attempts=1)
         fresh = (self.now if track.fresh is None else track.fresh) if disk.state == FREE else None
         track = replace(track, births=disk.births, fresh=fresh)
         if unit is None:
+            track = replace(track, identity=frozenset(), writable=False)
             return self._without_unit(
                 disk, replace(track, stopping=None, declinable=False, obsolete=False, ran=None)
             )
@@ -570,7 +584,7 @@ class _Step:
     def _starts(self, verdicts: dict[Key, _Verdict]) -> list[Start]:
         """Start what is free, unless something that still runs is in its way."""
         starts: list[Start] = []
-        claims = {key: self._holds(key, unit) for key, unit in self.units.items()}
+        claims = {key: self._holds(key, unit, verdicts[key].track) for key, unit in self.units.items()}
         highest = max((guest for guest, _number in self.disks), default=0)
         for key, verdict in sorted(verdicts.items()):
             track, disk = verdict.track, self.disks.get(key)
@@ -598,7 +612,7 @@ class _Step:
             self.wakes.append(self.now + self.rules.runs_within)
         return starts
 
-    def _holds(self, key: Key, unit: Unit) -> Unit:
+    def _holds(self, key: Key, unit: Unit, track: Track | None) -> Unit:
         """The unit with the storage that its daemon has, or may have.
 
         A disk that was written anew before its daemon read it is not the one that the unit was started for.
@@ -607,10 +621,11 @@ class _Step:
         if taken is not None:
             disk = self.disks[taken]
             return replace(unit, target=disk.target, writable=disk.writable, identity=disk.identity)
-        own = self.disks.get(key)
-        if own is None:
+        if track is None:
             return unit
-        return replace(unit, writable=unit.writable or own.writable, identity=unit.identity | own.identity)
+        return replace(
+            unit, writable=unit.writable or track.writable, identity=unit.identity | track.identity
+        )
 
     def _in_the_way(self, key: Key, disk: Disk, claims: Mapping[Key, Unit]) -> Iterable[Key]:
         for other, unit in claims.items():

@@ -258,18 +258,19 @@ def test_a_disk_made_anew_after_the_second_start_may_be_tried_once_more(launcher
     assert launcher.told() == FAILED
 
 
-def test_a_daemon_may_have_what_its_disk_was_made_into(launcher: Launcher) -> None:
-    """It reads the target long after its unit was started."""
+def test_a_daemon_may_have_whatever_its_disk_was_made_into(launcher: Launcher) -> None:
+    """It reads the target long after its unit was started, and keeps what it read until it has ended."""
     others = {(7, 51712): disk(target="/dev/a"), (8, 51712): disk(target="/dev/b")}
+    units = {A: unit(target="/dev/a")}
     assert launcher.see(0.0, {A: disk()}) == ["start 1-51712"]
-    both = {A: disk(target="/dev/b", births=2), **others}
-    for seen in (both, {**both, A: disk("2", target="/dev/b", births=2)}):
-        assert launcher.see(0.5, seen, {A: unit(target="/dev/a")}) == []
+    for state in ("1", "2"):
+        seen = {A: disk(state, target="/dev/b", births=2), **others}
+        assert launcher.see(0.5, seen, units) == []
         assert {launcher.told(key) for key in others} == {WAITING}
-    assert launcher.see(5.0, {A: disk("2", target="/dev/b", births=2)}, {A: unit(target="/dev/b")}) == []
-    assert launcher.see(
-        6.0, {**both, A: disk("2", target="/dev/b", births=2)}, {A: unit(target="/dev/b")}
-    ) == ["start 7-51712"]
+    again = {A: disk(target="/dev/c", births=3), **others}
+    assert launcher.see(1.5, again, units) == ["stop 1-51712"]
+    assert {launcher.told(key) for key in others} == {WAITING}
+    assert launcher.see(1.6, again) == ["start 1-51712", "start 7-51712", "start 8-51712"]
 
 
 def test_lost_until_the_guest_is_re_created(serving: Launcher) -> None:

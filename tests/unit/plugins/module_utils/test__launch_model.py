@@ -54,7 +54,9 @@ class Directory:
     starts: int = 0  #: since it was made, by one launcher
     lost: bool = False  #: a daemon that had it is gone or gave it up
     missing: bool = False  #: not all of its nodes are there
-    mistaken: bool = False  #: for the one before it, which was given up while nobody could look
+    mistaken: bool = (
+        False  #: for the one before it, which was given up while nobody could look, or for a new one
+    )
 
 
 @dataclass
@@ -69,6 +71,7 @@ class Process:
     highest: int = -1  #: domid that it has looked at
     hangs: bool = False
     stopping: float | None = None
+    seen: list[Directory] = field(default_factory=list)  #: what its disk was at each look of the launcher's
 
 
 @dataclass
@@ -304,6 +307,8 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def look(self) -> None:
         seen = self.world.observe(self.memory)
+        for key, process in self.world.units.items():
+            process.seen += [disk for other, disk in self.world.disks.items() if other == key]
         self.last = step(self.memory, seen, self.world.now, self.launch_rules)
         self.memory = self.last.memory
         if seen.disks is None or seen.units is None:
@@ -343,6 +348,10 @@ class Machine(RuleBasedStateMachine):
         disk = self.world.disks.get(key)
         if self.world.reachable and disk is not None and disk.lost and key not in self.world.units:
             disk.state = "1"
+            track = self.memory.tracks.get(key)
+            disk.mistaken = track is None or not (
+                track.past or track.ended
+            )  # nobody saw it taken up, nor lost
 
     def start(self, action: Start) -> None:
         world, key = self.world, action.key
@@ -352,7 +361,7 @@ class Machine(RuleBasedStateMachine):
         assert disk.state == "1", f"a fresh daemon deletes a disk in state {disk.state}"
         assert disk.frontend == "1"
         assert not disk.missing
-        assert not disk.lost, "the guest has lost this disk already"
+        assert not disk.lost or disk.mistaken, "the guest has lost this disk already"
         if not self.launch_rules.view:
             assert all(key[1] != other[1] for other in world.units), "two daemons with one device number"
             assert all(key[0] >= other[0] for other in world.disks), "a daemon that would never look at it"
@@ -379,8 +388,9 @@ class Machine(RuleBasedStateMachine):
         )
 
     def may_write(self, key: Key, process: Process, disk: Directory) -> bool:
-        """The same as the launcher sees it, which knows what a unit was told and what there is, not what was read."""
-        had = [one for one in (process.unit, process.disk, self.world.disks.get(key)) if one is not None]
+        """The same as the launcher sees it, which knows what a unit was told and what there was since."""
+        had: list[Unit | Directory] = [process.unit, *process.seen]
+        had += [] if process.disk is None else [process.disk]
         unminded = disk.target in self.launch_rules.shared or not any(one.writable for one in had)
         return not unminded and disk.target in {one.target for one in had}
 
