@@ -51,6 +51,10 @@ def parse_guests(params: Mapping[str, Any], *, absent: bool = False) -> tuple[Gu
     if entries is None:
         entry = {key: params.get(key) for key in _GUEST_KEYS if params.get(key) is not None}
         return (_guest(entry, "", absent),)
+    if params.get("exclusive"):
+        raise DeclarationError(
+            "exclusive beside guests is of no guest: give it to those of guests that are meant"
+        )
     return tuple(_guest(entry, f"guests[{index}]", absent) for index, entry in enumerate(entries))
 
 

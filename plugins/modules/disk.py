@@ -76,7 +76,7 @@ options:
     type: list
     elements: raw
   exclusive:
-    description: The short form for one guest, as O(guests[].exclusive).
+    description: The short form for one guest, as O(guests[].exclusive); refused beside O(guests).
     type: bool
     default: false
   state:

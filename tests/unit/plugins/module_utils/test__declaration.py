@@ -38,6 +38,12 @@ def test_both_forms_read_alike(params: dict[str, Any], expected: list[tuple[str,
     ] == expected
 
 
+def test_exclusive_beside_guests_is_refused_not_forgotten() -> None:
+    with pytest.raises(DeclarationError, match="exclusive beside guests"):
+        parse_guests({"guests": [guest("a", disk())], "exclusive": True})
+    assert not parse_guests({"guests": [guest("a", disk())], "exclusive": False})[0].exclusive
+
+
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
