@@ -51,7 +51,7 @@ def parse_guests(params: Mapping[str, Any], *, absent: bool = False) -> tuple[Gu
     if entries is None:
         entry = {key: params.get(key) for key in _GUEST_KEYS if params.get(key) is not None}
         return (_guest(entry, "", absent),)
-    if params.get("exclusive"):
+    if params.get("exclusive"):  # not by mutually_exclusive, to which its default would be one that was given
         raise DeclarationError(
             "exclusive beside guests is of no guest: give it to those of guests that are meant"
         )

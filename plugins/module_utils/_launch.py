@@ -363,10 +363,8 @@ class _Step:
         fresh = (self.now if track.fresh is None else track.fresh) if disk.state == FREE else None
         track = replace(track, births=disk.births, fresh=fresh)
         if unit is None:
-            track = replace(track, identity=frozenset(), writable=False)
-            return self._without_unit(
-                disk, replace(track, stopping=None, declinable=False, obsolete=False, ran=None)
-            )
+            track = replace(track, stopping=None, declinable=False, obsolete=False, ran=None)
+            return self._without_unit(disk, replace(track, identity=frozenset(), writable=False))
         if key in self.strays:
             why = f"its daemon took up the disk of guest {self.strays[key][0]}: there is no view"
             track = replace(track, ran=None)  # once it has closed that one it gets its time anew

@@ -150,6 +150,11 @@ def first(payload: bytes) -> bytes:
     return payload.partition(b"\0")[0]
 
 
+def path_and_token(payload: bytes) -> list[bytes]:
+    """Path and token of a watch, which together name it; a third part is the depth, which Xen 4.22 brought."""
+    return payload.split(b"\0")[:2]
+
+
 class Disk:
     """One disk, and which paths are its own.
 
@@ -523,9 +528,9 @@ class Link:
     def _rewatch(self) -> None:
         if self.ready:
             payloads, self.unwatched = self.unwatched, []
-            going = [one.payload.split(b"\0")[:2] for one in self.pending.values() if one.kind == UNWATCH]
+            going = [path_and_token(one.payload) for one in self.pending.values() if one.kind == UNWATCH]
             for payload in payloads:
-                if payload.split(b"\0")[:2] not in going:  # it would be set behind its end
+                if path_and_token(payload) not in going:  # it would be set behind its end
                     self._send(Request(WATCH, None, 0, payload, REWATCH))
 
     def _probe(self) -> None:
@@ -651,7 +656,7 @@ class Link:
     def _fire(self) -> None:
         """Have the daemon look at its disk's nodes again."""
         for payload in self.watches:
-            path, token = payload.split(b"\0")[:2]
+            path, token = path_and_token(payload)
             if self.disk.is_part(path):
                 self._give(WATCH_EVENT, 0, 0, path + b"\0" + token + b"\0")
 
@@ -899,10 +904,9 @@ class Link:
                 self.ended_transactions.discard(int(number))
 
     def _unwatch(self, payload: bytes) -> None:
-        wanted = payload.split(b"\0")[:2]
+        wanted = path_and_token(payload)
         for watches in (self.watches, self.unwatched):
-            # a third part is the depth, which Xen 4.22 brought
-            found = [watch for watch in watches if watch.split(b"\0")[:2] == wanted]
+            found = [watch for watch in watches if path_and_token(watch) == wanted]
             if found:
                 watches.remove(found[0])
 

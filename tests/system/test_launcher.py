@@ -272,40 +272,43 @@ def test_one_writer_a_target(backend: Backend) -> None:
     assert backend.clashes() == []
 
 
-def test_targets_that_come_late_or_cannot_be_written(backend: Backend) -> None:
-    key = backend.disk("/srv/late.img")
+@pytest.fixture
+def fixed_image(backend: Backend) -> Iterator[str]:
+    """An image on a file system of its own, which is read-only."""
     backend.machine.run(["mkdir", "-p", "/srv/ro"])
     backend.machine.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/srv/ro"])
     backend.machine.run(["truncate", "-s", "65536", "/srv/ro/x.img"])
     backend.machine.run(["mount", "-o", "remount,ro", "/srv/ro"])
-    fixed = backend.disk("/srv/ro/x.img")
+    yield "/srv/ro/x.img"
+    backend.systemctl(
+        "stop", "virtio-disk@*.service"
+    )  # a daemon has an image that it only reads open until its end
+    backend.machine.run(["umount", "/srv/ro"])
+
+
+def test_targets_that_come_late_or_cannot_be_written(backend: Backend, fixed_image: str) -> None:
+    key = backend.disk("/srv/late.img")
+    fixed = backend.disk(fixed_image)
     assert backend.becomes("waiting", key, fixed)
     assert until(lambda: "No such file" in (backend.said(key) or ""))
     assert until(lambda: "read-only" in (backend.said(fixed) or ""))
-    read = backend.disk("/srv/ro/x.img", mode="r")
+    read = backend.disk(fixed_image, mode="r")
     assert backend.becomes("served", read)
     backend.image("late")
     assert backend.becomes("served", key)
     backend.destroy(read[0])
-    # the daemon has an image that it only reads open until its own end
     assert until(lambda: f"{read[0]}-{read[1]}" not in backend.units())
-    backend.machine.run(["umount", "/srv/ro"])
 
 
-def test_a_file_system_that_was_read_only_when_the_launcher_started(backend: Backend) -> None:
+def test_a_file_system_that_was_read_only_when_the_launcher_started(
+    backend: Backend, fixed_image: str
+) -> None:
     """The launcher's own mount of it stays so for ever."""
-    backend.machine.run(["mkdir", "-p", "/srv/ro"])
-    backend.machine.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/srv/ro"])
-    backend.machine.run(["truncate", "-s", "65536", "/srv/ro/x.img"])
-    backend.machine.run(["mount", "-o", "remount,ro", "/srv/ro"])
     backend.systemctl("restart", SERVICE)
-    key = backend.disk("/srv/ro/x.img")
+    key = backend.disk(fixed_image)
     assert until(lambda: "read-only" in (backend.said(key) or ""))
     backend.machine.run(["mount", "-o", "remount,rw", "/srv/ro"])
     assert backend.becomes("served", key)
-    backend.destroy(key[0])
-    assert until(lambda: not backend.units())
-    backend.machine.run(["umount", "/srv/ro"])
 
 
 def test_a_target_among_the_systems_own_files_is_read_only_to_units(backend: Backend) -> None:

@@ -54,9 +54,7 @@ class Directory:
     starts: int = 0  #: since it was made, by one launcher
     lost: bool = False  #: a daemon that had it is gone or gave it up
     missing: bool = False  #: not all of its nodes are there
-    mistaken: bool = (
-        False  #: for the one before it, which was given up while nobody could look, or for a new one
-    )
+    mistaken: bool = False  #: for another, since what became of the one before, or of it, nobody saw
 
 
 @dataclass

@@ -669,6 +669,15 @@ def test_a_watch_that_there_is_no_room_for_is_owed(
     assert daemon.take() == (v.WATCH_EVENT, 0, 0, payload)
 
 
+def refuse_until(store: Store, wanted: int, payload: bytes) -> int:
+    """There is no room, for whatever comes before this request; the number of this one."""
+    while True:
+        kind, rid, _tx, told = store.take()
+        if (kind, told) == (wanted, payload):
+            return rid
+        store.answer(kind, rid, b"!ENOSPC")
+
+
 def test_a_watch_that_is_owed_and_not_wanted_any_more_is_not_asked_for(
     bench: Bench, pair: tuple[End, Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -679,11 +688,8 @@ def test_a_watch_that_is_owed_and_not_wanted_any_more_is_not_asked_for(
     store.expect(v.WATCH, payload, b"!ENOSPC")
     daemon.take(), daemon.take()
     daemon.give(v.UNWATCH, 2, payload)
-    kind, rid = store.take()[:2]
-    while kind != v.UNWATCH:  # it may be asked for once more on the way
-        store.answer(kind, rid, b"!ENOSPC")
-        kind, rid = store.take()[:2]
-    store.answer(kind, rid, b"!ENOENT")
+    unwatch = refuse_until(store, v.UNWATCH, payload)  # it may be asked for once more on the way
+    store.answer(v.UNWATCH, unwatch, b"!ENOENT")
     assert daemon.take()[:2] == (v.ERROR, 2)
     daemon.give(v.READ, 3, b"b\0")
     store.expect(v.READ, b"b\0", b"1")
@@ -696,21 +702,12 @@ def test_a_watch_that_is_owed_is_not_asked_for_behind_its_end(
     monkeypatch.setattr(v, "AGAIN", 0.01)
     daemon, store = pair
     owed, going = BACKEND + b"\0t\0", BACKEND + b"\0u\0"
-
-    def reach(wanted: int, payload: bytes) -> int:
-        """Its number; whatever comes before is refused, for there is no room."""
-        while True:
-            kind, rid, _tx, told = store.take()
-            if (kind, told) == (wanted, payload):
-                return rid
-            store.answer(kind, rid, b"!ENOSPC")
-
     for number, payload in enumerate((owed, going), 1):
         daemon.give(v.WATCH, number, payload)
-        store.answer(v.WATCH, reach(v.WATCH, payload), b"!ENOSPC")
+        store.answer(v.WATCH, refuse_until(store, v.WATCH, payload), b"!ENOSPC")
         daemon.take(), daemon.take()
     daemon.give(v.UNWATCH, 3, going)
-    unwatch = reach(v.UNWATCH, going)
+    unwatch = refuse_until(store, v.UNWATCH, going)
     for _again in range(3):  # while it is under way it is long the turn of both
         kind, rid, _tx, payload = store.take()
         assert (kind, payload) == (v.WATCH, owed)
